@@ -1,0 +1,154 @@
+/*
+ * catalog - SQLite: what is known of listings, objects, cached files and the
+ * ledger.
+ *
+ * Reads are point look-ups or ranges by primary key, take microseconds and may
+ * be done on any thread, also on one that answers the kernel. Writes go through
+ * one connection under a lock, commit before they return, and belong on worker
+ * threads. WAL, synchronous=NORMAL: after a crash the catalog opens and is
+ * consistent; after a loss of power the last commits may be missing, which
+ * costs a look-up at the origin or a fresh check of a file, never wrong bytes.
+ *
+ * Every row carries a checksum over its fields; a row that fails it counts as
+ * absent and is deleted at the next write. A file that SQLite calls corrupt is
+ * put aside as catalog.sqlite.damaged-<time>, what can be read of the ledger is
+ * carried over, and an empty catalog takes its place while the program runs
+ * (CATALOG_EVENT_REBUILT).
+ *
+ * Times are seconds since 1970. Strings handed in are copied.
+ */
+#ifndef CACHE_CATALOG_H
+#define CACHE_CATALOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/archive.h"
+#include "cache/verdict.h"
+
+enum { CATALOG_ETAG_MAX = 128 };
+
+struct catalog;
+
+/* Told of a rebuilt or partly lost catalog; any thread. */
+typedef void catalog_damage_fn(void *arg, const char *what);
+
+/* @dir: absolute folder of the cache. Returns 0, -ENOMEM, -EIO, -ENOSPC,
+ * -errno. A damaged file is rebuilt, not an error. Loads nothing. */
+int catalog_open(struct catalog **out, const char *dir,
+		 catalog_damage_fn *on_damage, void *arg);
+void catalog_close(struct catalog *c); /* flushes last uses */
+
+/* ---- listings ---- */
+
+struct catalog_entry {
+	const char *name; /* below the prefix, no slash */
+	bool is_prefix;
+	const char *etag; /* "" if none */
+	uint64_t size;
+	int64_t last_modified; /* -1 if unknown */
+};
+
+/* Replaces the listing of @prefix, atomically. @n 0 records an empty one. */
+int catalog_listing_put(struct catalog *c, const char *prefix,
+			const struct catalog_entry *entries, size_t n,
+			int64_t now);
+/* When was it fetched? -ENOENT if never. */
+int catalog_listing_time(struct catalog *c, const char *prefix,
+			 int64_t *fetched_at);
+/* Each entry in byte order of names; @fn non-zero stops and is returned. The
+ * strings are valid during the call. -ENOENT if never listed. */
+typedef int catalog_entry_fn(void *arg, const struct catalog_entry *e);
+int catalog_listing_each(struct catalog *c, const char *prefix,
+			 catalog_entry_fn *fn, void *arg);
+/* One entry. -ENOENT: listed, and not there. -ENODATA: never listed. */
+int catalog_entry_get(struct catalog *c, const char *prefix, const char *name,
+		      bool *is_prefix, char etag[CATALOG_ETAG_MAX],
+		      uint64_t *size, int64_t *last_modified,
+		      int64_t *fetched_at);
+
+/* ---- facts: what an object's tail told, for good, by ETag ---- */
+
+enum {
+	CATALOG_CSV_NONE = -1,	/* a zip without the CSV it is named for */
+	CATALOG_NOT_A_ZIP = -2, /* no zip, or its directory can't be read */
+};
+
+struct catalog_facts {
+	char etag[CATALOG_ETAG_MAX];
+	uint64_t size;
+	int64_t last_modified;
+	int64_t seen_at;    /* when the origin last said so */
+	int64_t csv_member; /* index, or one of the above */
+	uint64_t csv_size;
+	uint64_t members;
+};
+
+int catalog_facts_put(struct catalog *c, const char *key,
+		      const struct catalog_facts *f,
+		      const struct archive_directory *d /* or NULL */);
+/* @etag NULL: the version seen last. -ENOENT. */
+int catalog_facts_get(struct catalog *c, const char *key, const char *etag,
+		      struct catalog_facts *out);
+/* The directory kept with the facts of (@key, @etag). -ENOENT. */
+int catalog_directory_get(struct catalog *c, const char *key, const char *etag,
+			  struct archive_directory **out);
+
+/* ---- cached objects ---- */
+
+enum catalog_state {
+	CATALOG_VERIFIED,
+	CATALOG_ACCEPTED,    /* served because integrity is lenient */
+	CATALOG_QUARANTINED, /* refused; bytes lie in quarantine/ */
+};
+
+struct catalog_cached {
+	char etag[CATALOG_ETAG_MAX];
+	uint64_t size;
+	uint64_t disk_bytes; /* object and index together, for the quota */
+	int64_t last_modified;
+	unsigned char sha256[32];
+	bool has_published;
+	unsigned char published[32]; /* SHA-256 as the .CHECKSUM says */
+	enum verdict verdict;
+	enum catalog_state state;
+	int64_t verified_at; /* when the bytes were judged */
+	int64_t checked_at;  /* when the origin last confirmed this version */
+	int64_t last_use;
+	bool pinned; /* by the user: never evicted */
+};
+
+int catalog_cached_put(struct catalog *c, const char *key,
+		       const struct catalog_cached *row);
+int catalog_cached_get(struct catalog *c, const char *key,
+		       struct catalog_cached *out); /* -ENOENT */
+int catalog_cached_delete(struct catalog *c, const char *key);
+int catalog_cached_checked(struct catalog *c, const char *key, int64_t now);
+
+/* Noted in memory; catalog_flush() writes them in one transaction. */
+int catalog_touch(struct catalog *c, const char *key, int64_t now);
+int catalog_flush(struct catalog *c);
+
+/* Servable, unpinned, least recently used first; @fn non-zero stops. Uses
+ * noted by catalog_touch() count. */
+typedef int catalog_cached_fn(void *arg, const char *key,
+			      const struct catalog_cached *row);
+int catalog_cached_lru(struct catalog *c, catalog_cached_fn *fn, void *arg);
+/* Quarantined, oldest first. */
+int catalog_quarantined(struct catalog *c, catalog_cached_fn *fn, void *arg);
+
+/* Count and bytes of servable objects whose keys begin with @prefix; "" is
+ * answered from kept totals at once. */
+int catalog_usage(struct catalog *c, const char *prefix, uint64_t *files,
+		  uint64_t *disk_bytes);
+
+/* ---- ledger: append-only; rows can be neither changed nor deleted ---- */
+
+/* @event: "accepted" (entered the cache) or "opened" (first in this run). */
+int catalog_ledger_add(struct catalog *c, const char *run_id,
+		       const char *event, const char *key,
+		       const unsigned char sha256[32], enum verdict v,
+		       int64_t now);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * checkpoints - the points from which inflate can resume and the CRCs of the
+ * decoded pieces, built in one pass over an archive, saved, found.
+ *
+ * A *stream* is something an archive can be read as: stream 0 is the file's
+ * own bytes (every object has it, zip or not), stream i + 1 is member i of its
+ * directory. A stream is cut into *spans* of at most CHECKPOINTS_SPAN bytes;
+ * a span can be decoded with nothing but the object and its index. Spans of
+ * stored data are exactly CHECKPOINTS_SPAN long but for the last; spans of
+ * deflated data begin at deflate block boundaries (32 KiB window) where one is
+ * near enough and at a saved decoder state where none is. Within a span each
+ * *piece* of CHECKPOINTS_PIECE bytes has a CRC-32, counted from the span's
+ * start.
+ *
+ * The index file names the object it belongs to (size and SHA-256) and the
+ * library version its decoder states are for; every part of it is under a
+ * checksum. Whatever does not fit is -EBADMSG from checkpoints_load(), and the
+ * index is then built again: it holds nothing that cannot be rebuilt.
+ */
+#ifndef CACHE_CHECKPOINTS_H
+#define CACHE_CHECKPOINTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cache/archive.h"
+
+enum {
+	CHECKPOINTS_SPAN = 1 << 20,
+	CHECKPOINTS_PIECE = 1 << 16,
+};
+
+struct checkpoints;
+
+/* Which object an index is for. */
+struct checkpoints_id {
+	uint64_t size;
+	unsigned char sha256[32];
+};
+
+/* ---- building ---- */
+
+struct checkpoints_builder;
+
+/* Sees the decoded bytes of members in order; non-zero stops the pass and is
+ * returned from _step(). May be NULL. */
+typedef int checkpoints_sink_fn(void *arg, unsigned int stream, uint64_t off,
+				const void *buf, size_t len);
+
+/*
+ * checkpoints_builder_create() - begin an index in a temporary file.
+ * @dirfd, @tmp_name: where the growing index lies (created, truncated)
+ * @directory: of the archive, or NULL for an object that is no zip; must live
+ * as long as the builder
+ */
+int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
+			       const char *tmp_name,
+			       const struct archive_directory *directory);
+
+/* Raw bytes of the object in order, each once: stream 0's piece CRCs. */
+int checkpoints_builder_raw(struct checkpoints_builder *b, const void *buf,
+			    size_t len);
+
+/*
+ * checkpoints_builder_step() - decode on, about @budget bytes of output, from
+ * @fd, the whole object of @size bytes. Bounded work and memory.
+ * Returns 1 where more is to do, 0 when all members are through, -EBADMSG for
+ * a damaged member (length or CRC-32 against the directory, deflate stream),
+ * -ENOMEM, -errno, or the sink's value. Members of other methods and encrypted
+ * ones are recorded as unreadable and are no error.
+ */
+int checkpoints_builder_step(struct checkpoints_builder *b, int fd,
+			     uint64_t size, uint64_t budget,
+			     checkpoints_sink_fn *sink, void *arg);
+
+/* Seals the temporary file: header, tables, checksums, fdatasync. The caller
+ * renames it. */
+int checkpoints_builder_finish(struct checkpoints_builder *b,
+			       const struct checkpoints_id *id);
+
+/* Frees; unlinks the temporary file unless finished. */
+void checkpoints_builder_free(struct checkpoints_builder *b);
+
+/* ---- using ---- */
+
+/*
+ * checkpoints_load() - open an index. Keeps the file open and in memory only
+ * the table of streams: cost and memory do not grow with the object beyond a
+ * few dozen bytes a span.
+ * Returns 0, -ENOENT, -EBADMSG (not for @id, or damaged), -ENOMEM, -errno.
+ * The result may be used by any number of threads at once.
+ */
+int checkpoints_load(struct checkpoints **out, int dirfd, const char *name,
+		     const struct checkpoints_id *id);
+void checkpoints_free(struct checkpoints *cp);
+
+unsigned int checkpoints_streams(const struct checkpoints *cp);
+
+/* Bytes of a stream when decoded; -EOPNOTSUPP for a member that can't be
+ * read (method, encryption), -ENOENT for a folder or a stream not there. */
+int checkpoints_stream_size(const struct checkpoints *cp, unsigned int stream,
+			    uint64_t *size);
+
+/* The span that holds @off, where it begins and how long it is.
+ * @off must be below the stream's size. */
+void checkpoints_span_at(const struct checkpoints *cp, unsigned int stream,
+			 uint64_t off, uint64_t *span, uint64_t *start,
+			 size_t *len);
+
+/* Memory this index takes, in bytes. */
+size_t checkpoints_memory(const struct checkpoints *cp);
+
+/*
+ * checkpoints_decode() - one whole span into @buf (CHECKPOINTS_SPAN bytes of
+ * room), every piece checked against its CRC.
+ * @fd: the object
+ * Returns the span's length; -EBADMSG if object or index is damaged; -ENOMEM,
+ * -errno. Thread-safe; needs about 130 KiB of memory of its own while it runs.
+ */
+ssize_t checkpoints_decode(const struct checkpoints *cp, int fd,
+			   unsigned int stream, uint64_t span, void *buf);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * pool - decoded spans of all streams under one byte limit, decoded by worker
+ * threads when asked for and a little ahead of sequential readers.
+ *
+ * The pool is one arena of slots of CHECKPOINTS_SPAN bytes. A slot is empty,
+ * being filled, ready, or failed; ready slots stay, least recently used first
+ * out, and a slot with references is never dropped. When every slot is
+ * referenced or being filled, asking waits its turn (first come, first
+ * served): memory never grows. No span is decoded twice while the pool holds
+ * it or is filling it.
+ */
+#ifndef CACHE_POOL_H
+#define CACHE_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cache/checkpoints.h"
+
+struct pool;
+
+/*
+ * Something spans can be decoded from. Embedded by its owner, who keeps it
+ * alive until pool_source_close() returned.
+ */
+struct pool_source {
+	const struct checkpoints *index;
+	int fd;
+};
+
+/* A pinned span. */
+struct pool_span {
+	const unsigned char *data;
+	uint64_t start; /* offset of data[0] in the stream */
+	size_t len;
+	void *slot; /* the pool's own */
+};
+
+/* Who waits for a span; embedded by the caller, alive until @ready ran or
+ * pool_cancel() returned true. The caller sets ready only. */
+struct pool_waiter {
+	/*
+	 * Runs on a pool thread, once, no lock held: the span is decoded
+	 * (err 0: call pool_get() again, which may have to wait again) or
+	 * can't be (err as from checkpoints_decode()).
+	 */
+	void (*ready)(struct pool_waiter *w, int err);
+	void *priv[4]; /* the pool's own */
+};
+
+/*
+ * @memory_bytes: of the arena; at least 4 slots are made. @workers: threads,
+ * at least 1. Threads block all signals.
+ */
+int pool_create(struct pool **out, size_t memory_bytes, unsigned int workers);
+void pool_free(struct pool *p);
+
+/*
+ * pool_get() - the span of @stream that holds @off.
+ * Returns 1 with *out pinned (pool_put() it), 0 if @w will be called, or a
+ * negative errno. With @w NULL never waits: -EAGAIN instead of 0, and the span
+ * is being decoded.
+ * Never blocks on decode or disk.
+ */
+int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
+	     uint64_t off, struct pool_span *out, struct pool_waiter *w);
+void pool_put(struct pool *p, struct pool_span *span);
+
+/* True: @w will not be called any more. False: it was or is being called. */
+bool pool_cancel(struct pool *p, struct pool_waiter *w);
+
+/*
+ * pool_ahead() - a sequential reader of @stream will soon want the @spans
+ * spans after the one that holds @off. Taken as a hint: only empty or idle
+ * slots are used, and never the whole pool.
+ */
+void pool_ahead(struct pool *p, struct pool_source *s, unsigned int stream,
+		uint64_t off, unsigned int spans);
+
+/* Drops every span of @s; waits for a decode of it that is running. There
+ * must be no pinned span and no waiter of it left. */
+void pool_source_close(struct pool *p, struct pool_source *s);
+
+struct pool_stats {
+	size_t slots, used, pinned;
+	uint64_t hits, decodes, ahead, waits;
+};
+void pool_stats(struct pool *p, struct pool_stats *out);
+
+#endif
