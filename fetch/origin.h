@@ -88,7 +88,14 @@ struct origin_meta {
  */
 int origin_create(struct origin **out, const struct origin_config *cfg);
 
-/* Cancels what is under way, waits for the last callback, ends the thread. */
+/*
+ * origin_stop() - cancel what is under way, wait for the last callback, end the
+ * thread. From then on the functions that start a request return 0, as for want
+ * of memory, and nothing is called any more. For taking down whoever uses it.
+ */
+void origin_stop(struct origin *o);
+
+/* Stops it, if need be, and frees it. NULL is fine. */
 void origin_free(struct origin *o);
 
 /*
@@ -166,6 +173,10 @@ struct origin_sink {
 origin_id origin_download(struct origin *o, enum origin_source source,
 			  const char *key, const char *etag, uint64_t from,
 			  const struct origin_sink *sink, void *arg);
+
+/* Where @key is to be had, percent-encoded, as ORIGIN_MAIN asks for it; -ERANGE
+ * where @size is too small. Any thread. */
+int origin_url(const struct origin *o, const char *key, char *out, size_t size);
 
 /* Connections open now, for the attribute fetch.connections. Any thread. */
 unsigned int origin_connections(const struct origin *o);

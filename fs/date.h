@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 struct date {
-	int16_t year;	/* 1970 to 9999 */
-	uint8_t month;	/* 1 to 12 */
-	uint8_t day;	/* 1 to 31; 0: the whole month */
+	int16_t year;  /* 1970 to 9999 */
+	uint8_t month; /* 1 to 12 */
+	uint8_t day;   /* 1 to 31; 0: the whole month */
 };
 
 enum { DATE_TEXT_MAX = 12 };

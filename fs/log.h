@@ -31,9 +31,8 @@ struct log_field {
 
 static inline struct log_field log_str(const char *name, const char *value)
 {
-	return (struct log_field){.name = name,
-				  .type = LOG_FIELD_STR,
-				  .str = value ? value : ""};
+	return (struct log_field){
+		.name = name, .type = LOG_FIELD_STR, .str = value ? value : ""};
 }
 
 static inline struct log_field log_u64(const char *name, uint64_t value)
@@ -63,8 +62,8 @@ void log_stop(void);
 
 /* The fields end with LOG_END. Never fails and never waits for memory: a line
  * that can't be built is counted in log_dropped(). */
-void log_event(enum log_level level, const char *component,
-	       const char *message, ...);
+void log_event(enum log_level level, const char *component, const char *message,
+	       ...);
 bool log_enabled(enum log_level level);
 uint64_t log_dropped(void);
 

@@ -15,24 +15,24 @@
 #include "fs/date.h"
 
 enum {
-	PATH_MAX_BYTES = 1400,	/* of a path below the mount */
-	PATH_KEY_MAX = 1025,	/* an S3 key and its NUL */
+	PATH_MAX_BYTES = 1400, /* of a path below the mount */
+	PATH_KEY_MAX = 1025,   /* an S3 key and its NUL */
 	PATH_NAME_MAX = 255,
 };
 
 enum path_kind {
-	PATH_ROOT,	/* "" */
-	PATH_CONTROL,	/* ".tickfs" */
+	PATH_ROOT,	   /* "" */
+	PATH_CONTROL,	   /* ".tickfs" */
 	PATH_CONTROL_FILE, /* ".tickfs/NAME" */
-	PATH_RAW,	/* "data", "data/…": a folder or an object, the name
-			   alone does not tell; see raw_looks_like_file */
-	PATH_RAW_CSV,	/* "data/…/X.csv": of the archive X.zip */
-	PATH_MEMBERS,	/* "data/…/X.zip.d[/inner]": members of X.zip */
-	PATH_MARKET,	/* "spot" */
-	PATH_DATASET,	/* "spot/klines" */
-	PATH_SYMBOL,	/* "spot/klines/BTCUSDT" */
-	PATH_INTERVAL,	/* "spot/klines/BTCUSDT/1m" */
-	PATH_DATE,	/* "spot/klines/BTCUSDT/1m/2024-01-01.csv" */
+	PATH_RAW,      /* "data", "data/…": a folder or an object, the name
+			  alone does not tell; see raw_looks_like_file */
+	PATH_RAW_CSV,  /* "data/…/X.csv": of the archive X.zip */
+	PATH_MEMBERS,  /* "data/…/X.zip.d[/inner]": members of X.zip */
+	PATH_MARKET,   /* "spot" */
+	PATH_DATASET,  /* "spot/klines" */
+	PATH_SYMBOL,   /* "spot/klines/BTCUSDT" */
+	PATH_INTERVAL, /* "spot/klines/BTCUSDT/1m" */
+	PATH_DATE,     /* "spot/klines/BTCUSDT/1m/2024-01-01.csv" */
 };
 
 struct path {

@@ -1,0 +1,255 @@
+#include "fs/node.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STALE_AT_MOST = 2 };
+
+struct nodes {
+	pthread_mutex_t lock;
+	void *tree; /* tsearch(3) by path, version; protected by lock */
+	size_t n;   /* protected by lock */
+	struct node *root;
+};
+
+static int by_path_and_version(const void *a, const void *b)
+{
+	const struct node *x = a, *y = b;
+	int c = strcmp(x->path, y->path);
+
+	return c ? c : strcmp(x->version, y->version);
+}
+
+static void node_free(void *arg)
+{
+	struct node *n = arg;
+
+	if (!n)
+		return;
+	free(n->text);
+	free(n->path);
+	free(n);
+}
+
+uint64_t node_ino(const char *path)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	uint64_t ino = 0;
+
+	if (!*path)
+		return 1;
+	if (!EVP_Digest(path, strlen(path), digest, NULL, EVP_sha256(), NULL))
+		return 2;
+	for (int i = 0; i < 8; i++)
+		ino = ino << 8 | digest[i];
+	return ino > 1 ? ino : 2;
+}
+
+static struct node *node_new(struct nodes *t, const char *path,
+			     const struct tree_target *tg, const char *version)
+{
+	struct node *n = calloc(1, sizeof(*n));
+
+	if (!n)
+		return NULL;
+	n->table = t;
+	n->target = *tg;
+	n->told = UINT64_MAX;
+	n->ino = node_ino(path);
+	n->path = strdup(path);
+	snprintf(n->version, sizeof(n->version), "%s", version);
+	if (!n->path) {
+		node_free(n);
+		return NULL;
+	}
+	return n;
+}
+
+int nodes_create(struct nodes **out)
+{
+	struct nodes *t = calloc(1, sizeof(*t));
+	struct tree_target root = {.sort = TREE_FOLDER};
+
+	if (!t)
+		return -ENOMEM;
+	pthread_mutex_init(&t->lock, NULL);
+	t->root = node_new(t, "", &root, "");
+	if (!t->root) {
+		nodes_free(t);
+		return -ENOMEM;
+	}
+	*out = t;
+	return 0;
+}
+
+void nodes_free(struct nodes *t)
+{
+	if (!t)
+		return;
+	tdestroy(t->tree, node_free);
+	node_free(t->root);
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+}
+
+struct node *node_root(struct nodes *t)
+{
+	return t->root;
+}
+
+static struct node *find_locked(struct nodes *t, const char *path,
+				const char *version)
+{
+	struct node probe = {.path = (char *)path}, **found;
+
+	snprintf(probe.version, sizeof(probe.version), "%s", version);
+	found = tfind(&probe, &t->tree, by_path_and_version);
+	return found ? *found : NULL;
+}
+
+static bool insert_locked(struct nodes *t, struct node *n)
+{
+	n->in_table = tsearch(n, &t->tree, by_path_and_version) != NULL;
+	if (n->in_table)
+		t->n++;
+	return n->in_table;
+}
+
+static void remove_locked(struct nodes *t, struct node *n)
+{
+	if (n->in_table) {
+		tdelete(n, &t->tree, by_path_and_version);
+		t->n--;
+	}
+	n->in_table = false;
+}
+
+static bool adopt_locked(struct nodes *t, struct node *n, const char *version)
+{
+	if (strcmp(n->version, version) == 0)
+		return true;
+	if (n->version[0] || find_locked(t, n->path, version))
+		return false;
+	remove_locked(t, n);
+	snprintf(n->version, sizeof(n->version), "%s", version);
+	insert_locked(t, n);
+	return true;
+}
+
+struct node *node_lookup(struct nodes *t, const char *path,
+			 const struct tree_target *tg, const char *version)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find_locked(t, path, version);
+	if (!n) {
+		n = find_locked(t, path, "");
+		if (n && !adopt_locked(t, n, version))
+			n = NULL;
+	}
+	if (!n) {
+		n = node_new(t, path, tg, version);
+		if (n && !insert_locked(t, n)) {
+			node_free(n);
+			n = NULL;
+		}
+	}
+	if (n) {
+		n->target = *tg;
+		n->lookups++;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+struct node *node_control(struct nodes *t, const char *path,
+			  const struct tree_target *tg, char *text, size_t len)
+{
+	struct node *n = node_new(t, path, tg, "");
+
+	if (!n) {
+		free(text);
+		return NULL;
+	}
+	n->text = text;
+	n->text_len = len;
+	n->told = len;
+	n->lookups = 1;
+	return n;
+}
+
+void node_forget(struct nodes *t, struct node *n, uint64_t count)
+{
+	bool gone;
+
+	if (n == t->root)
+		return;
+	pthread_mutex_lock(&t->lock);
+	n->lookups -= count < n->lookups ? count : n->lookups;
+	gone = n->lookups == 0;
+	if (gone)
+		remove_locked(t, n);
+	pthread_mutex_unlock(&t->lock);
+	if (gone)
+		node_free(n);
+}
+
+void node_target(struct node *n, struct tree_target *out)
+{
+	pthread_mutex_lock(&n->table->lock);
+	*out = n->target;
+	pthread_mutex_unlock(&n->table->lock);
+}
+
+void node_set_target(struct node *n, const struct tree_target *tg)
+{
+	pthread_mutex_lock(&n->table->lock);
+	n->target = *tg;
+	pthread_mutex_unlock(&n->table->lock);
+}
+
+bool node_adopt(struct node *n, const char *version)
+{
+	bool same;
+
+	pthread_mutex_lock(&n->table->lock);
+	same = adopt_locked(n->table, n, version);
+	pthread_mutex_unlock(&n->table->lock);
+	return same;
+}
+
+void node_told(struct node *n, uint64_t size)
+{
+	pthread_mutex_lock(&n->table->lock);
+	n->told = size;
+	n->stale_sent = 0;
+	pthread_mutex_unlock(&n->table->lock);
+}
+
+bool node_must_tell(struct node *n, uint64_t size)
+{
+	bool must;
+
+	pthread_mutex_lock(&n->table->lock);
+	must = n->told != size && n->stale_sent < STALE_AT_MOST;
+	if (must)
+		n->stale_sent++;
+	pthread_mutex_unlock(&n->table->lock);
+	return must;
+}
+
+size_t nodes_count(struct nodes *t)
+{
+	size_t n;
+
+	pthread_mutex_lock(&t->lock);
+	n = t->n;
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}

@@ -1,0 +1,82 @@
+/*
+ * node - the inodes the kernel knows: one for each (path, version).
+ *
+ * Pages in the kernel's cache belong to a nodeid, so an archive that was
+ * republished gets a new one, while st_ino, made from the path, stays. A node
+ * whose version is not known yet ("") takes the first one it learns, since no
+ * byte was read through it.
+ *
+ * A nodeid is the node's address. A node lives as long as the kernel holds
+ * lookups of it; an operation on a nodeid therefore needs no reference.
+ */
+#ifndef FS_NODE_H
+#define FS_NODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fs/tree.h"
+
+enum { NODE_VERSION_MAX = 160 };
+
+struct nodes;
+
+struct node {
+	char *path;
+	uint64_t ino;
+	/* A control file's bytes, rendered at its LOOKUP. */
+	char *text;
+	size_t text_len;
+	/* The module's own. */
+	struct nodes *table;
+	struct tree_target target;	/* protected by the table's lock */
+	char version[NODE_VERSION_MAX]; /* likewise */
+	uint64_t told;			/* likewise */
+	unsigned int stale_sent;	/* likewise */
+	uint64_t lookups;		/* likewise */
+	bool in_table;			/* likewise */
+};
+
+int nodes_create(struct nodes **out);
+void nodes_free(struct nodes *t);
+
+/* The root; never forgotten. */
+struct node *node_root(struct nodes *t);
+
+/*
+ * node_lookup() - the node of @path in @version ("" where it is not known),
+ * made if need be, with one lookup more. NULL for want of memory.
+ */
+struct node *node_lookup(struct nodes *t, const char *path,
+			 const struct tree_target *tg, const char *version);
+
+/* A node of its own for a control file; takes @text over also on failure. */
+struct node *node_control(struct nodes *t, const char *path,
+			  const struct tree_target *tg, char *text, size_t len);
+
+/* The kernel dropped @n lookups. */
+void node_forget(struct nodes *t, struct node *n, uint64_t count);
+
+void node_target(struct node *n, struct tree_target *out);
+void node_set_target(struct node *n, const struct tree_target *tg);
+
+/* Is @version this node's? A node without one takes it. False: the node is
+ * outdated. */
+bool node_adopt(struct node *n, const char *version);
+
+/* The kernel was told that the size is @size. */
+void node_told(struct node *n, uint64_t size);
+/*
+ * Does the kernel know that it is @size? If not, an open should be answered
+ * with ESTALE, so that it looks up again; this says so at most a few times in
+ * a row, since an open that does not walk a path can't be helped that way.
+ */
+bool node_must_tell(struct node *n, uint64_t size);
+
+/* st_ino for a path: stable while the program runs, and beyond. */
+uint64_t node_ino(const char *path);
+
+size_t nodes_count(struct nodes *t);
+
+#endif

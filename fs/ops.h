@@ -1,0 +1,48 @@
+/*
+ * ops - FUSE requests: each decoded, one module asked, one reply.
+ *
+ * LOOKUP, FORGET, READDIR, RELEASE never wait. GETATTR, ACCESS, OPENDIR, OPEN
+ * and READ may be parked; nothing blocks a thread of the FUSE loop.
+ */
+#ifndef FS_OPS_H
+#define FS_OPS_H
+
+#include <sys/types.h>
+
+#include "fs/file.h"
+#include "fs/folder.h"
+#include "fs/fuse.h"
+#include "fs/node.h"
+#include "fs/parked.h"
+#include "fs/supply.h"
+#include "fs/tree.h"
+#include "fs/xattr.h"
+
+enum {
+	OPS_MAX_READ = 1 << 20,
+	/* Above what can be parked at once, or parked reads would starve
+	 * every other file. */
+	OPS_MAX_BACKGROUND = 65535,
+};
+
+/* The session's user data; filled in by main. */
+struct ops {
+	struct tree *tree;
+	struct folders *folders;
+	struct supply *supply;
+	struct store *store;
+	struct files *files;
+	struct nodes *nodes;
+	struct parking parking;
+	struct xattr_sources xattrs;
+	uid_t uid;
+	gid_t gid;
+	int64_t mounted_at;
+	/* Called once the kernel has answered INIT. */
+	void (*on_ready)(void *arg);
+	void *ready_arg;
+};
+
+extern const struct fuse_lowlevel_ops ops_table;
+
+#endif

@@ -1,0 +1,100 @@
+#include "fs/parked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static void on_wake(struct waiter *w)
+{
+	struct parked *p = container_of(w, struct parked, waiter);
+
+	p->call.woken = w->result;
+	workers_submit(p->parking->workers, &p->work);
+}
+
+static void on_span(struct pool_waiter *w, int err)
+{
+	struct parked *p = container_of(w, struct parked, pool_waiter);
+
+	p->call.woken = err;
+	workers_submit(p->parking->workers, &p->work);
+}
+
+/* With the request's lock held: only hands on. */
+static void on_interrupt(fuse_req_t req, void *arg)
+{
+	struct parked *p = arg;
+
+	(void)req;
+	waiter_cancel(&p->waiter);
+}
+
+void park_disarm(struct call *c)
+{
+	if (!c->parked || !c->parked->armed)
+		return;
+	c->parked->armed = false;
+	fuse_req_interrupt_func(c->req, NULL, NULL);
+}
+
+static void reply_error(struct call *c, int err)
+{
+	park_disarm(c);
+	fuse_reply_err(c->req, -err);
+}
+
+static void parked_free(struct parked *p)
+{
+	free(p->call.name);
+	free(p);
+}
+
+static void try_again(struct work *work)
+{
+	struct parked *p = container_of(work, struct parked, work);
+	int r;
+
+	if (!p->armed) {
+		p->armed = true;
+		fuse_req_interrupt_func(p->call.req, on_interrupt, p);
+	}
+	r = p->call.attempt(&p->call, p);
+	if (r == -EINPROGRESS)
+		return; /* it is somebody else's by now */
+	if (r) {
+		if (r == -EINTR && p->call.abandoned)
+			p->call.abandoned(&p->call);
+		reply_error(&p->call, r);
+	}
+	parked_free(p);
+}
+
+void park_later(struct parking *parking, struct call *c)
+{
+	struct parked *p = calloc(1, sizeof(*p));
+
+	if (!p) {
+		free(c->name);
+		fuse_reply_err(c->req, ENOMEM);
+		return;
+	}
+	p->work.run = try_again;
+	p->waiter.wake = on_wake;
+	p->pool_waiter.ready = on_span;
+	p->parking = parking;
+	p->call = *c;
+	p->call.parked = p;
+	workers_submit(parking->workers, &p->work);
+}
+
+void park_run(struct parking *parking, struct call *c)
+{
+	int r = c->attempt(c, NULL);
+
+	if (r == -EINPROGRESS) {
+		park_later(parking, c);
+		return;
+	}
+	if (r)
+		reply_error(c, r);
+	free(c->name);
+}
