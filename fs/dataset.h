@@ -9,13 +9,14 @@
 #include <stddef.h>
 
 struct market {
-	const char *name;   /* folder under the mount: "spot" "um" "cm" "option" */
+	const char
+		*name; /* folder under the mount: "spot" "um" "cm" "option" */
 	const char *prefix; /* of keys: "data/spot/", "data/futures/um/", ... */
 };
 
 struct dataset {
-	const char *market; /* market's name */
-	const char *name;   /* "klines" */
+	const char *market;  /* market's name */
+	const char *name;    /* "klines" */
 	bool daily, monthly; /* which cadences were ever published */
 	bool intervals;	     /* has a folder level for them */
 };
