@@ -693,8 +693,9 @@ static void flatten(char *s)
 			s += 2;
 			continue;
 		}
-		if (s[0] == '\\' && s[1] == '&') {
-			s++;
+		if (strncmp(s, "\\(ti", 4) == 0) {
+			*to++ = '~';
+			s += 3;
 			continue;
 		}
 		if (s[0] == '\\' && s[1])
