@@ -482,16 +482,28 @@ static void test_config__a_run_is_named_after_its_time(void **state)
 
 /* ---- libfuse ---- */
 
-static void test_config__libfuse_accepts_what_is_passed_on(void **state)
+static void check_libfuse_accepts(const char *options)
 {
 	static const struct fuse_lowlevel_ops ops;
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_session *se;
+
+	fuse_opt_add_arg(&args, "tickfs");
+	fuse_opt_add_arg(&args, "-o");
+	fuse_opt_add_arg(&args, options);
+	se = fuse_session_new(&args, &ops, sizeof(ops), NULL);
+	if (!se)
+		fail_msg("libfuse refuses \"%s\"", options);
+	fuse_session_destroy(se);
+	fuse_opt_free_args(&args);
+}
+
+static void test_config__libfuse_accepts_what_is_passed_on(void **state)
+{
 	struct config *c = parsed(
 		"a\\b,c /m -o allow_other,auto_unmount,default_permissions,"
 		"max_read=131072,context=u:r:t:s0:c1\\,c2,fscontext=a,"
 		"defcontext=b,rootcontext=c,allow_root=no");
-	char *argv[] = {(char *)"tickfs", (char *)"-o", c->fuse_options, NULL};
-	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
-	struct fuse_session *se;
 
 	(void)state;
 	assert_string_equal(
@@ -500,19 +512,13 @@ static void test_config__libfuse_accepts_what_is_passed_on(void **state)
 		"default_permissions,max_read=131072,"
 		"context=u:r:t:s0:c1\\,c2,fscontext=a,defcontext=b,"
 		"rootcontext=c");
-	se = fuse_session_new(&args, &ops, sizeof(ops), NULL);
-	assert_non_null(se);
-	fuse_session_destroy(se);
+	check_libfuse_accepts(c->fuse_options);
 	config_free(c);
 
 	c = parsed("/m -o allow_root,fsname=n,subtype=s");
 	assert_string_equal(c->fuse_options,
 			    "ro,fsname=n,subtype=s,allow_root");
-	args = (struct fuse_args)FUSE_ARGS_INIT(3, argv);
-	argv[2] = c->fuse_options;
-	se = fuse_session_new(&args, &ops, sizeof(ops), NULL);
-	assert_non_null(se);
-	fuse_session_destroy(se);
+	check_libfuse_accepts(c->fuse_options);
 	config_free(c);
 }
 
