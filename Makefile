@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 10
 V         ?= 0
 Q         := $(if $(filter 0,$(V)),@)
 
-PKGS      := fuse3 libcurl libzip libcrypto expat sqlite3 libcjson libisal
+PKGS      := fuse3 inih libcurl libzip libcrypto expat sqlite3 libcjson libisal
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 	-DTICKFS_VERSION='"$(VERSION)"' -I. \
 	-Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes \

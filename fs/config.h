@@ -1,7 +1,8 @@
 /*
  * config - options and their checks: command line, -o lists, a config file.
- * One table holds name, default, unit, bounds and help text of every option;
- * --help and the man page's option table are printed from it.
+ * One table (fs/config_table.c) holds name, default, unit, bounds and help text
+ * of every option; --help is printed from it, and a test holds the man page
+ * against it.
  */
 #ifndef FS_CONFIG_H
 #define FS_CONFIG_H
@@ -38,32 +39,58 @@ struct config {
 	char *log; /* a file's path; NULL: stderr */
 	enum log_level log_level;
 
-	/* what goes to libfuse as it is: "allow_other,default_permissions" */
+	/*
+	 * What goes to fuse_session_new() as the one value of "-o", whole and
+	 * escaped: "ro,fsname=SOURCE,subtype=tickfs", then those of libfuse's
+	 * own that the user gave ("allow_other,default_permissions").
+	 */
 	char *fuse_options;
 };
+
+enum { CONFIG_ERROR_MAX = 512 }; /* no message is longer, with its NUL */
 
 /*
  * config_parse() - from argv and the environment (XDG_CACHE_HOME, HOME).
  *
  *	tickfs [SOURCE] MOUNTPOINT [-f] [-d] [-o opt,…] [-h] [-V]
  *
- * SOURCE that begins with http:// or https:// is the origin. Options of
- * mount(8) that mean nothing here (rw, ro, nosuid, nodev, noexec, _netdev,
- * nofail, noauto, user, x-*, …) are accepted. -o config=FILE reads lines
- * "name = value" (# comments), which -o on the command line overrules. A wrong
- * option says which, why, and what is allowed.
+ * SOURCE that begins with http:// or https:// is the origin; anything else is
+ * only shown. An origin that is not the public one needs listing= too, and has
+ * no mirror unless one is given.
  *
- * Returns 0, or -EINVAL (-errno for a config file) with one line for people in
- * @error, no newline.
+ * In a -o list, "\," is a comma inside a value and "\\" a backslash, also
+ * "\040" a byte in octal, as in libfuse's fuse_opt.h. Where an option is given
+ * twice the last one counts. Options of mount(8) that mean nothing here (rw,
+ * ro, nosuid, nodev, noexec, _netdev, nofail, noauto, user, x-*, ...) are
+ * accepted: the mount is read-only whatever they say. libfuse's own that are
+ * passed on: allow_other, allow_root, auto_unmount, default_permissions,
+ * fsname=, subtype=, max_read=, context=, fscontext=, defcontext=,
+ * rootcontext=.
+ *
+ * -o config=FILE reads lines "name = value" of the same options ("offline =
+ * yes"; comments begin with # or ;, or behind a value with " ;"), which the
+ * command line overrules wherever it stands. There are no sections, no
+ * backslash escapes, and no lines over 198 bytes.
+ *
+ * A wrong option says which, why, and what is allowed. What follows
+ * -h or -V is not looked at; then only help and version are set.
+ *
+ * Returns 0; -EINVAL; -errno for a config file; -ENOMEM. On error there is one
+ * line for people in @error, no newline.
  */
 int config_parse(struct config **out, int argc, char **argv, char *error,
 		 size_t error_size);
 void config_free(struct config *c);
 
-/* The text of --help, from the table; printed to @stream (a FILE). */
+/* The text of --help in 80 columns, from the table; to @stream (a FILE *). */
 void config_help(void *stream);
 
-/* "64M" -> bytes; "5m" -> ms; "50/s" -> per second. False if it is none. */
+/*
+ * "64M" -> bytes; "5m" -> ms; "50/s" -> per second. False if it is none.
+ * Sizes and times are whole numbers. K M G T are powers of 1024, in either
+ * case, and may be missing; a time other than 0 needs its unit: ms s m h d. A
+ * rate may have a point and counts per second without /s /m /h.
+ */
 bool config_parse_size(const char *s, uint64_t *bytes);
 bool config_parse_time(const char *s, uint64_t *ms);
 bool config_parse_rate(const char *s, double *per_s);

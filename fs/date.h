@@ -26,9 +26,13 @@ int date_compare(struct date a, struct date b);
 bool date_is_month(struct date d);
 struct date date_month_of(struct date d);
 unsigned int date_days_in_month(struct date d);
-/* Days since 1970-01-01 of a day, and back. */
+/* Days since 1970-01-01 of a day, or of the first day of a month; and back.
+ * Numbers before 1970 or after 9999 give the nearest day of these years. */
 int64_t date_to_days(struct date d);
 struct date date_from_days(int64_t days);
+/* The day after a day (after a month: its first day), and the month after a day
+ * or month. 9999-12-31 is followed by 10000-01-01, which no text parses to, so
+ * that a loop over any range ends. */
 struct date date_next_day(struct date d);
 struct date date_next_month(struct date d);
 

@@ -44,7 +44,8 @@ struct path {
 	struct date date;
 	char key[PATH_KEY_MAX]; /* RAW: the key, or prefix without its last
 				   slash; RAW_CSV, MEMBERS: of the zip */
-	const char *inner; /* MEMBERS: into the parsed string, "" for the top */
+	const char *inner; /* into the parsed string; MEMBERS: below the top,
+			      which is ""; CONTROL_FILE: the NAME */
 	bool raw_looks_like_file; /* RAW: the last component holds a dot */
 };
 
@@ -52,9 +53,11 @@ struct path {
  * path_parse() - what a path below the mount means.
  * @path: no leading or trailing slash, "" is the root. Must outlive @out.
  * Returns 0, -ENOENT where the grammar excludes it (unknown dataset, no date,
- * "2024-01-01.csv" of a monthly-only dataset, control bytes, ...),
- * -ENAMETOOLONG.
- * In "data/", "X.csv" is RAW_CSV and "X.zip.d" is MEMBERS; everything else RAW.
+ * "2024-01-01.csv" of a monthly-only dataset, empty names, "." and "..",
+ * control bytes or bytes that are not UTF-8 outside of MEMBERS, ...),
+ * -ENAMETOOLONG (the path, a component, or the key). @out is written on success
+ * only. In "data/", "X.csv" is RAW_CSV and "X.zip.d" is MEMBERS; everything
+ * else RAW.
  */
 int path_parse(const char *path, struct path *out);
 
@@ -63,8 +66,9 @@ enum path_cadence { PATH_DAILY, PATH_MONTHLY };
 
 /*
  * path_prefix() - the listing prefix ("data/spot/daily/klines/BTCUSDT/1m/")
- * behind a MARKET, DATASET, SYMBOL or INTERVAL folder.
- * -ENOENT where its dataset or market has no such cadence.
+ * behind a MARKET, DATASET, SYMBOL or INTERVAL folder, or behind the one a DATE
+ * lies in.
+ * -ENOENT where its dataset or market has no such cadence, and for other kinds.
  */
 int path_prefix(const struct path *p, enum path_cadence c,
 		char out[PATH_KEY_MAX + 1]);
@@ -78,7 +82,7 @@ int path_key(const struct path *p, bool unpadded, char out[PATH_KEY_MAX]);
 
 /*
  * path_date_of_zip() - the date in the name of an archive in the folder @p
- * (INTERVAL, or SYMBOL of a dataset without intervals).
+ * (INTERVAL, or SYMBOL of a dataset without intervals; or a DATE in it).
  * True if @name is SYMBOL-INTERVAL-DATE.zip or SYMBOL-DATASET-DATE.zip for
  * this folder and @cadence. *unpadded says that the month was "2020-8".
  */
