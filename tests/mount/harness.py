@@ -240,30 +240,30 @@ class Origin:
         self.control("rules", list(rules))
 
     def release(self, name):
+        """Let go what is held under a name, now and later."""
         self.control("release?name=" + urllib.parse.quote(name), "")
-
-    def stats(self):
-        return self.control("stats")
-
-    def reset(self):
-        self.control("reset", "")
-
-    def requests(self, kind=None, key=None):
-        """How many requests came: of one kind, for one key."""
-        return sum(
-            1
-            for r in self.stats()["log"]
-            if (kind is None or r["kind"] == kind)
-            and (key is None or r["key"] == key)
-        )
 
     def held(self):
         return self.control("held")["held"]
 
     def wait_held(self, count):
-        wait_until(
-            lambda: len(self.held()) >= count, f"{count} requests held"
+        at_least = self.control(f"held?at_least={count}&timeout_ms=20000")
+        assert at_least["held"] >= count, at_least
+
+    def stats(self):
+        return self.control("stats")
+
+    def requests(self, kind=None, key=None):
+        """How many requests came: of one kind, for one key."""
+        return sum(
+            1
+            for r in self.control("log")
+            if (kind is None or r["kind"] == kind)
+            and (key is None or r["path"].endswith("/" + key))
         )
+
+    def reset(self):
+        self.control("reset", "")
 
     def stop(self):
         self.process.terminate()
