@@ -266,8 +266,9 @@ class Origin:
         self.control("reset", "")
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
+        if self.process.poll() is None:
+            self.process.terminate()
+        assert self.process.wait(10) == 0, "the origin did not end well"
 
 
 # ---- the mount ----
@@ -383,6 +384,7 @@ class Bench:
     def __init__(self, tmp):
         self.tmp = tmp
         self.mounts = []
+        self.origins = []
 
     def note(self, pid):
         with open(self.file("processes"), "a", encoding="utf-8") as f:
@@ -397,7 +399,8 @@ class Bench:
         return path
 
     def origin(self, root=None, *args):
-        return Origin(self, root or self.folder("origin"), *args)
+        self.origins.append(Origin(self, root or self.folder("origin"), *args))
+        return self.origins[-1]
 
     def mount(self, origin, **options):
         m = Mount(self, origin, **options)
@@ -428,6 +431,8 @@ class Bench:
     def close(self):
         for m in self.mounts:
             m.unmount()
+        for origin in self.origins:
+            origin.stop()
 
 
 # ---- reading ----

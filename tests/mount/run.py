@@ -102,8 +102,14 @@ class Runner:
     def stop(self, *_):
         if self.tmp:
             self.clear()
-            shutil.rmtree(self.tmp, ignore_errors=True)
+            self.remove()
         os._exit(130)
+
+    def remove(self):
+        # Never through a mount that could not be undone.
+        if not harness.mounts_below(self.tmp):
+            shutil.rmtree(self.tmp, ignore_errors=True)
+        self.tmp = None
 
     def clear(self):
         """Kill the test and all it left; in words what that was."""
@@ -130,6 +136,7 @@ class Runner:
         self.tmp = os.path.realpath(tempfile.mkdtemp(prefix="tickfs-test."))
         os.chmod(self.tmp, 0o755)
         begin = time.monotonic()
+        sys.stdout.flush()
         self.child = os.fork()
         if self.child == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -152,8 +159,7 @@ class Runner:
             self.show()
             comment(f"{time.monotonic() - begin:.1f} s")
         self.child = None
-        shutil.rmtree(self.tmp, ignore_errors=True)
-        self.tmp = None
+        self.remove()
 
     def show(self):
         comment(harness.read_text(os.path.join(self.tmp, "output")))
@@ -161,6 +167,11 @@ class Runner:
             lines = harness.read_text(log).splitlines()
             comment(f"--- {os.path.basename(log)}, {len(lines)} lines")
             comment("\n".join(lines if self.verbose else lines[-25:]))
+
+
+def in_fixed_layout():
+    with open("/proc/self/personality", encoding="ascii") as f:
+        return int(f.read(), 16) & 0x40000  # ADDR_NO_RANDOMIZE
 
 
 def main():
@@ -187,6 +198,9 @@ def main():
     if not chosen:
         print("no test has such a name", file=sys.stderr)
         return 2
+    if os.path.basename(harness.BUILD) == "tsan" and not in_fixed_layout():
+        # TSan maps its shadow where randomised mappings may already lie.
+        os.execvp("setarch", ["setarch", "-R", sys.executable] + sys.argv)
     runner = Runner(arguments.verbose)
     signal.signal(signal.SIGTERM, runner.stop)
     signal.signal(signal.SIGINT, runner.stop)

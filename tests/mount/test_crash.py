@@ -19,6 +19,14 @@ KILLS = int(os.environ.get("TICKFS_KILLS", "20"))
 SEED = int(os.environ.get("TICKFS_SEED", "1"))
 
 
+def small(day):
+    return rows(400 * day, day)
+
+
+def incompressible(day):
+    return random.Random(day).randbytes(3 << 20)
+
+
 def load(m, csvs, seed, wrong):
     """Reads and lists at random until the daemon dies. Returns wrong bytes
     as words; errors are no wrong bytes."""
@@ -54,16 +62,16 @@ def load(m, csvs, seed, wrong):
             return wrong
 
 
-def mixed(t, kills, **options):
+def mixed(t, kills, make, speed, **options):
     tree = Tree(t.folder("origin"))
     csvs = {}
     for day in range(1, 15):
         date = f"2024-01-{day:02}"
-        csvs[date] = tree.klines(date, rows(400 * day, day))
+        csvs[date] = tree.klines(date, make(day))
     origin = t.origin()
     # Slow enough that kills fall into downloads, cut bodies into resumes.
     origin.rules(
-        {"kind": "object", "key": "*.zip", "throttle": 3 << 20},
+        {"kind": "object", "key": "*.zip", "throttle": speed},
         {"kind": "object", "key": "*.zip", "cut_after": 50000,
          "probability": 0.2},
         {"probability": 0.02, "status": 503},
@@ -116,15 +124,15 @@ def mixed(t, kills, **options):
 
 @limit(60 + KILLS * 6)
 def test_crash__kills_in_a_mixed_load(t):
-    mixed(t, KILLS)
+    mixed(t, KILLS, small, 3 << 20)
 
 
 @limit(60 + KILLS * 6)
 def test_crash__kills_while_evicting(t):
-    mixed(t, max(1, KILLS // 2), quota="1M")
+    mixed(t, max(1, KILLS // 2), incompressible, 40 << 20, quota="24M")
 
 
 @smoke
 @limit(90)
 def test_crash__three_kills(t):
-    mixed(t, 3)
+    mixed(t, 3, small, 3 << 20)

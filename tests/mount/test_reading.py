@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+import zipfile
 import zlib
 
 from archives import (
@@ -16,7 +17,6 @@ from archives import (
     klines_key,
     member,
     rows,
-    zip_bytes,
 )
 from harness import (
     SANITIZED,
@@ -32,8 +32,6 @@ from harness import (
     smoke,
     unzip,
 )
-
-import zipfile
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 DATE = "2024-01-01"
