@@ -206,6 +206,10 @@ def main():
     signal.signal(signal.SIGINT, runner.stop)
     print(f"1..{len(chosen)}", flush=True)
     why = missing()
+    for program in ("tickfs", "origin"):
+        if not why and not os.path.exists(f"{harness.BUILD}/{program}"):
+            print(f"Bail out! {harness.BUILD}/{program} is not built")
+            return 1
     for name, test in chosen:
         if why:
             runner.say(SKIPPED, name, why)
