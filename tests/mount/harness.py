@@ -284,7 +284,7 @@ class Mount:
         self.log = bench.file(name + ".log")
         self.options = {
             "cache": self.cache,
-            "rate": "0",
+            "rate": "none",
             "retry_base": "20ms",
             "retry_max": "200ms",
             "min_free": "0",
