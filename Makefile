@@ -11,6 +11,7 @@ B         ?= build
 CC        ?= cc
 CFLAGS    ?= -O2 -g
 SANITIZE  ?=
+RUN       ?=
 WERROR    ?= $(if $(CI),-Werror)
 FUZZ_SECONDS ?= 10
 V         ?= 0
@@ -36,7 +37,9 @@ SUPPORT_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help tests check clean FORCE
+.PHONY: all help tests check check-mount check-layers asan ubsan tsan \
+	asan-build tsan-build fuzzers fuzz-build fuzz list-fuzzers soak \
+	format-check analyze install uninstall clean FORCE
 
 all: $(if $(wildcard fs/main.c),$(B)/tickfs) ## build build/tickfs
 
@@ -78,8 +81,87 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT_OBJS) $(LIB) $(ORIGIN_LIB)
 
 tests: $(UNITS) ## build the unit tests
 
+# RUN goes in front of each test: TSan wants `setarch -R`.
 check: tests ## run the unit tests: no mount, quick
-	@set -e; for t in $(UNITS); do timeout 300 $$t; done
+	@set -e; for t in $(UNITS); do timeout 300 $(RUN) $$t; done
+
+check-mount: all $(B)/origin ## mount against the imitated origin and compare
+	TICKFS_BUILD=$(B) python3 tests/mount/run.py
+
+check-layers: all ## hold include order and symbol prefixes
+	scripts/check-layers --self-test
+	scripts/check-layers --build $(B)
+
+# ---- sanitizers: each a build of its own ----
+
+ASAN  := address,undefined -fno-sanitize-recover=all
+UBSAN := undefined -fno-sanitize-recover=all
+ASAN_MAKE  = +$(MAKE) B=build/asan SANITIZE="-fsanitize=$(ASAN)"
+UBSAN_MAKE = +$(MAKE) B=build/ubsan SANITIZE="-fsanitize=$(UBSAN)"
+TSAN_MAKE  = +$(MAKE) B=build/tsan SANITIZE=-fsanitize=thread
+
+asan: ## unit and mounted tests with AddressSanitizer and UBSan
+	$(ASAN_MAKE) check check-mount
+
+ubsan: ## unit and mounted tests with UBSan alone
+	$(UBSAN_MAKE) check check-mount
+
+tsan: ## unit and mounted tests with ThreadSanitizer
+	$(TSAN_MAKE) RUN="setarch -R" check check-mount
+
+asan-build:
+	$(ASAN_MAKE) all tests build/asan/origin
+
+tsan-build:
+	$(TSAN_MAKE) all tests build/tsan/origin
+
+# ---- fuzzers: clang's libFuzzer, under both sanitizers ----
+
+FUZZ_BINS := $(FUZZERS:%=$(B)/%)
+FUZZ_MAKE  = +$(MAKE) B=build/fuzz CC=clang \
+	SANITIZE="-fsanitize=fuzzer-no-link,$(ASAN)"
+
+$(B)/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(LIB)
+	@$(if $(Q),echo "  LD      $@")
+	$(Q)$(CC) -fsanitize=fuzzer,$(ASAN) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+fuzzers: $(FUZZ_BINS)
+
+fuzz-build:
+	$(FUZZ_MAKE) fuzzers
+
+fuzz: fuzz-build ## each fuzzer for FUZZ_SECONDS (10)
+	@for f in $(FUZZERS); do \
+		FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run-fuzzer build/fuzz $$f \
+			|| exit 1; done
+
+list-fuzzers:
+	@printf '%s\n' $(FUZZERS)
+
+# ---- the rest ----
+
+soak: all $(B)/origin fuzz-build ## the long set: see scripts/soak
+	scripts/soak
+
+STYLED := $(wildcard fs/*.[ch] fs/*/*.[ch] fetch/*.[ch] cache/*.[ch] \
+	tests/*.[ch] tests/*/*.[ch])
+
+format-check: ## are all sources laid out as .clang-format says?
+	clang-format --dry-run --Werror $(STYLED)
+
+analyze: ## clang's static analyzer over the program
+	@set -e; for f in $(MODULES) $(wildcard fs/main.c); do \
+		clang --analyze -Xclang -analyzer-werror \
+			-Xclang -analyzer-output=text $(ALL_CFLAGS) $$f; done
+
+install: $(B)/tickfs ## into DESTDIR and PREFIX
+	install -D -m 755 $(B)/tickfs $(DESTDIR)$(PREFIX)/bin/tickfs
+	install -D -m 644 man/tickfs.1 \
+		$(DESTDIR)$(PREFIX)/share/man/man1/tickfs.1
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/tickfs \
+		$(DESTDIR)$(PREFIX)/share/man/man1/tickfs.1
 
 clean: ## remove all that was built
 	rm -rf build

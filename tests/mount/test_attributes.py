@@ -1,0 +1,203 @@
+"""Design section 6: what the mount tells of itself."""
+
+import errno
+import json
+import os
+import re
+import time
+
+from archives import Tree, klines_key, rows
+from harness import attr, errno_of, read, run, smoke
+
+FOLDER = "spot/klines/BTCUSDT/1m"
+DATE = "2024-01-01"
+PATH = f"{FOLDER}/{DATE}.csv"
+KEY = klines_key(DATE)
+
+ON_FILE = """origin.url origin.etag origin.last_modified cache.state cache.bytes
+fetch.bytes_done fetch.bytes_total integrity.verdict integrity.sha256
+integrity.sha256_published""".split()
+ON_FOLDER = """listing.files listing.first_date listing.last_date
+listing.missing_dates listing.dates_only_in_monthly listing.age_seconds
+cache.files cache.bytes""".split()
+ON_ROOT = """run_id version uptime_seconds cache.hits cache.misses
+cache.hit_rate cache.bytes cache.quota_bytes cache.evictions fetch.bytes
+fetch.speed_bytes_per_second fetch.latency_seconds_p50
+fetch.latency_seconds_p99 fetch.requests fetch.errors fetch.error_rate
+fetch.retries fetch.resumes fetch.connections read.bytes read.bytes_per_second
+process.rss_bytes process.cpu_seconds""".split()
+
+
+def one(t, **options):
+    tree = Tree(t.folder("origin"))
+    csv = tree.klines(DATE, rows(500, 1), when=1689653480)
+    for day in ("2024-01-02", "2024-01-04"):
+        tree.klines(day)
+    origin = t.origin()
+    return origin, t.mount(origin, **options), csv
+
+
+def names(path):
+    return {
+        n[len("user.tickfs.") :]
+        for n in os.listxattr(path)
+        if n.startswith("user.tickfs.")
+    }
+
+
+@smoke
+def test_attributes__of_a_file(t):
+    origin, m, csv = one(t)
+    path = m / PATH
+    assert attr(path, "cache.state") == "absent"
+    assert attr(path, "origin.url") == f"{origin.url}/{KEY}"
+    read(path)
+    size = os.path.getsize(os.path.join(origin.root, KEY))
+    expected = {
+        "origin.last_modified": "2023-07-18T04:11:20Z",
+        "cache.state": "verified",
+        "fetch.bytes_done": str(size),
+        "fetch.bytes_total": str(size),
+        "integrity.verdict": "verified",
+    }
+    for name, value in expected.items():
+        assert attr(path, name) == value, name
+    md5 = run("md5sum", os.path.join(origin.root, KEY)).decode().split()[0]
+    assert attr(path, "origin.etag").strip('"') == md5
+    assert int(attr(path, "cache.bytes")) >= size
+    assert names(path) >= set(ON_FILE), set(ON_FILE) - names(path)
+    shown = run("getfattr", "--absolute-names", "-d", path).decode()
+    assert 'user.tickfs.cache.state="verified"' in shown
+
+
+@smoke
+def test_attributes__of_a_folder(t):
+    _, m, _ = one(t)
+    os.listdir(m / FOLDER)
+    read(m / PATH)
+    folder = m / FOLDER
+    assert attr(folder, "listing.files") == "3"
+    assert attr(folder, "listing.first_date") == "2024-01-01"
+    assert attr(folder, "listing.last_date") == "2024-01-04"
+    assert attr(folder, "listing.missing_dates") == "2024-01-03"
+    assert attr(folder, "cache.files") == "1"
+    assert int(attr(folder, "cache.bytes")) > 0
+    assert names(folder) >= set(ON_FOLDER) - {"listing.dates_only_in_monthly"}
+
+
+@smoke
+def test_attributes__of_the_root(t):
+    _, m, csv = one(t, run_id="my-run", quota="1G")
+    read(m / PATH)
+    read(m / PATH)
+    root = m.point
+    assert names(root) >= set(ON_ROOT), set(ON_ROOT) - names(root)
+    assert attr(root, "run_id") == "my-run"
+    assert attr(root, "cache.quota_bytes") == str(1 << 30)
+    assert int(attr(root, "cache.misses")) >= 1
+    assert int(attr(root, "cache.hits")) >= 1
+    assert 0 <= float(attr(root, "cache.hit_rate")) <= 1
+    assert int(attr(root, "fetch.requests")) >= 2
+    assert int(attr(root, "read.bytes")) >= len(csv)
+    assert int(attr(root, "process.rss_bytes")) > 1 << 20
+    version = run(m.command()[0], "--version").decode()
+    assert attr(root, "version") in version
+
+
+@smoke
+def test_attributes__errors_by_namespace(t):
+    _, m, _ = one(t)
+    for path in (m / PATH, m / FOLDER, m.point):
+        get = os.getxattr
+        assert errno_of(get, path, "user.tickfs.nothing") == "ENODATA"
+        assert errno_of(get, path, "user.other") == "ENODATA"
+        for name in ("security.capability", "system.posix_acl_access",
+                     "trusted.x"):
+            try:
+                get(path, name)
+                assert False, name
+            except OSError as e:
+                assert e.errno == errno.EOPNOTSUPP, (name, e)
+
+
+@smoke
+def test_attributes__all_listed_are_small(t):
+    _, m, _ = one(t)
+    read(m / PATH)
+    for path in (m / PATH, m / FOLDER, m.point):
+        values = [os.getxattr(path, n) for n in os.listxattr(path)]
+        assert sum(map(len, values)) <= 3072
+    run("cp", "-a", m / PATH, t.file("copy"))
+    with open(t.file("copy"), "rb") as f:
+        assert f.read() == read(m / PATH)
+
+
+def test_attributes__of_a_file_that_waits_for_nothing(t):
+    """A call waits neither for network nor for decode."""
+    origin, m, _ = one(t)
+    origin.rules({"delay_ms": 5000})
+    begin = time.monotonic()
+    assert attr(m / PATH, "cache.state") == "absent"
+    assert attr(m / PATH, "fetch.bytes_done") == "0"
+    assert time.monotonic() - begin < 1
+
+
+@smoke
+def test_attributes__control_files(t):
+    _, m, _ = one(t, run_id="control-run")
+    read(m / PATH)
+    control = m / ".tickfs"
+    for name in os.listdir(control):
+        path = f"{control}/{name}"
+        data = read(path)
+        assert os.stat(path).st_size > 0, name
+        assert data, name
+    status = json.loads(read(control + "/status.json"))
+    assert "control-run" in json.dumps(status)
+    # A handle reads what was true when it was opened, with its true size.
+    fd = os.open(control + "/log.jsonl", os.O_RDONLY)
+    size = os.fstat(fd).st_size
+    first = os.pread(fd, 1 << 20, 0)
+    assert len(first) == size
+    read(m / FOLDER + "/2024-01-02.csv")
+    assert os.pread(fd, 1 << 20, 0) == first
+    os.close(fd)
+
+
+def check_line(line, run_id):
+    event = json.loads(line)
+    assert set(event) == {
+        "timestamp", "level", "message", "component", "context", "run_id",
+    }, line
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", event["timestamp"]
+    ), line
+    assert event["level"] in ("debug", "info", "warn", "error"), line
+    assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", event["message"]), line
+    assert isinstance(event["context"], dict), line
+    assert event["run_id"] == run_id, line
+    return event
+
+
+@smoke
+def test_attributes__log_is_json_lines(t):
+    log = t.file("tickfs.jsonl")
+    origin, m, _ = one(t, log=log, run_id="log-run")
+    read(m / PATH)
+    tree = Tree(origin.root)
+    tree.klines("2024-01-06")
+    tree.checksum(klines_key("2024-01-06"), "f" * 64)
+    errno_of(read, m / FOLDER + "/2024-01-06.csv")
+    errno_of(os.stat, m / "spot/klines/币安人生USDT/1m/2024-01-06.csv")
+    errno_of(os.stat, os.fsencode(m.point) + b"/data/\xff\xfe\"\\.zip")
+    shown = read(m / ".tickfs/log.jsonl").decode()
+    m.unmount()
+    with open(log, encoding="utf-8") as f:
+        events = [check_line(line, "log-run") for line in f]
+    for line in shown.splitlines():
+        check_line(line, "log-run")
+    keys = {e["context"].get("key") for e in events}
+    assert KEY in keys
+    assert any(e["message"] == "download_completed" for e in events)
+    assert any(e["level"] in ("warn", "error") for e in events)
+    m.start()

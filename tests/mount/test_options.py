@@ -1,0 +1,288 @@
+"""The program itself: options, becoming a daemon, mount(8), other users."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+from archives import Tree
+from harness import (
+    BUILD,
+    Skip,
+    errno_of,
+    mounts_below,
+    read,
+    read_text,
+    root_only,
+    smoke,
+    unmount,
+    wait_until,
+)
+
+TICKFS = f"{BUILD}/tickfs"
+PATH = "spot/klines/BTCUSDT/1m/2024-01-01.csv"
+
+
+def tickfs(*arguments, within=30, **how):
+    return subprocess.run(
+        [TICKFS, *arguments], capture_output=True, text=True, timeout=within,
+        check=False, stdin=subprocess.DEVNULL, **how,
+    )
+
+
+def base_options(t, origin):
+    return (
+        f"origin={origin.url},listing={origin.listing},"
+        f"mirror={origin.listing},cache={t.file('cache')},"
+        f"log={t.file('daemon.log')},min_free=0"
+    )
+
+
+def daemon_of(t, cache):
+    """Its pid, from the cache's lock file."""
+    return int(read_text(f"{cache}/lock").split()[0])
+
+
+def gone(pid):
+    return not os.path.exists(f"/proc/{pid}")
+
+
+@smoke
+def test_options__daemonises_only_when_the_mount_is_ready(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01")
+    origin = t.origin()
+    point = t.folder("mnt")
+    result = tickfs(point, "-o", base_options(t, origin))
+    assert result.returncode == 0, result.stderr
+    # Not a moment later: what follows the command may rely on it.
+    assert read(f"{point}/{PATH}") == csv
+    pid = daemon_of(t, t.file("cache"))
+    t.note(pid)
+    assert os.getsid(pid) != os.getsid(0)
+    assert unmount(point).returncode == 0
+    wait_until(lambda: gone(pid), "the daemon's end")
+
+
+@smoke
+def test_options__sigterm_and_sigint_unmount(t):
+    Tree(t.folder("origin")).klines("2024-01-01")
+    m = t.mount(t.origin())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.listdir(m.point)
+        m.process.send_signal(number)
+        assert m.process.wait(15) == 0, number
+        m.process = None
+        assert not mounts_below(m.point)
+        m.start()
+
+
+WRONG = {
+    "nosuch=1": "nosuch",
+    "quota=lots": "quota",
+    "quota=-1": "quota",
+    "memory=0": "memory",
+    "prefer=weekly": "prefer",
+    "integrity=maybe": "integrity",
+    "listing_ttl=soon": "listing_ttl",
+    "connections=0": "connections",
+    "origin=ftp://127.0.0.1/": "origin",
+    "origin=": "origin",
+    "log_level=loud": "log_level",
+    "config=/nonexistent/file": "/nonexistent/file",
+}
+
+
+@smoke
+def test_options__wrong_ones_say_which_and_fail(t):
+    point = t.folder("mnt")
+    for option, word in WRONG.items():
+        for arguments in (["-f"], []):
+            result = tickfs(point, *arguments, "-o", option)
+            assert result.returncode != 0, option
+            assert word in result.stderr, (option, result.stderr)
+            assert "Usage: FUSE" not in result.stderr
+    assert not mounts_below(point)
+
+
+def test_options__no_mountpoint_is_told_at_once(t):
+    Tree(t.folder("origin"))
+    with open(t.file("plain"), "wb"):
+        pass
+    for point in (t.file("nowhere"), t.file("plain")):
+        for arguments in (["-f"], []):
+            result = tickfs(point, *arguments, "-o",
+                            f"offline,cache={t.file('cache')}")
+            assert result.returncode != 0, point
+            assert result.stderr.strip(), point
+    result = tickfs()
+    assert result.returncode != 0 and "tickfs" in result.stderr
+
+
+@smoke
+def test_options__help_and_version(t):
+    result = tickfs("--help")
+    assert result.returncode == 0
+    for option in (
+        "origin listing mirror cache quota min_free memory prefer integrity "
+        "listing_ttl negative_ttl revalidate connections retries retry_base "
+        "retry_max connect_timeout stall_timeout deadline rate rate_burst "
+        "size_burst offline proxy no_proxy cacert run_id log log_level"
+    ).split():
+        assert option in result.stdout, option
+    result = tickfs("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("tickfs ")
+
+
+@smoke
+def test_options__config_file_is_overruled_by_the_command_line(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01")
+    origin = t.origin()
+    config = t.file("tickfs.conf")
+    with open(config, "w", encoding="utf-8") as f:
+        f.write(
+            "# a test\n"
+            f"origin = {origin.url}\n"
+            f"listing = {origin.listing}\n"
+            f"mirror = {origin.listing}\n"
+            "run_id = from-file\n"
+            "quota = 1G\n"
+        )
+    m = t.mount(None, config=config, run_id="from-line")
+    assert read(m / PATH) == csv
+    assert os.getxattr(m.point, "user.tickfs.run_id") == b"from-line"
+    quota = os.getxattr(m.point, "user.tickfs.cache.quota_bytes")
+    assert quota == b"1073741824"
+
+
+@root_only
+def test_options__mount_8_and_its_fstab_form(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01")
+    origin = t.origin()
+    point = t.folder("mnt")
+    if not shutil.which("mount.fuse3", path="/sbin:/usr/sbin"):
+        raise Skip("no mount.fuse3")
+    fstab = t.file("fstab")
+    options = base_options(t, origin) + ",nofail,_netdev,x-test"
+    with open(fstab, "w", encoding="utf-8") as f:
+        f.write(f"tickfs {point} fuse.tickfs {options} 0 0\n")
+    for command in (
+        ["mount", "-t", "fuse.tickfs", "-o", options, "tickfs", point],
+        ["mount", "--fstab", fstab, point],
+    ):
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False,
+            env=dict(os.environ, PATH=f"{BUILD}:{os.environ['PATH']}"),
+        )
+        assert result.returncode == 0, (command, result.stderr)
+        pid = daemon_of(t, t.file("cache"))
+        t.note(pid)
+        assert read(f"{point}/{PATH}") == csv
+        with open("/proc/self/mounts", encoding="utf-8") as f:
+            line = [x for x in f if f" {point} " in x][0].split()
+        assert line[0] == "tickfs" and line[2] == "fuse.tickfs", line
+        assert "ro" in line[3].split(","), line
+        assert unmount(point).returncode == 0
+        wait_until(lambda: gone(pid), "the daemon's end")
+
+
+AS_USER = """
+set -e
+mount -t tmpfs -o mode=755,dev tmpfs "$1/dev"
+mknod -m 666 "$1/dev/fuse" c 10 229
+mount --bind "$1/dev/fuse" /dev/fuse
+exec setpriv --reuid=nobody --regid="$2" --clear-groups sh -ec '
+    export HOME="$1"
+    cd "$1"
+    "$2" "$1/mnt" -o "$3"
+    cat "$1/mnt/$4" >"$1/got"
+    stat -c "%U %a" "$1/mnt/$4" >"$1/stat"
+    ls "$1/mnt" >"$1/ls"
+    fusermount3 -u "$1/mnt"
+    ! mountpoint -q "$1/mnt"
+' sh "$1/home" "$3" "$4" "$5"
+"""
+
+
+@root_only
+@smoke
+def test_options__works_for_an_ordinary_user(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01")
+    origin = t.origin()
+    try:
+        user = pwd.getpwnam("nobody")
+    except KeyError:
+        raise Skip("no user nobody") from None
+    home = t.folder("home")
+    t.folder("dev")
+    t.folder("home/mnt")
+    for folder in (home, home + "/mnt"):
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    # A copy, since the build may lie where nobody else may look.
+    program = shutil.copy(TICKFS, t.file("tickfs"))
+    options = (
+        f"origin={origin.url},listing={origin.listing},"
+        f"mirror={origin.listing},min_free=0,log={home}/log"
+    )
+    result = subprocess.run(
+        ["unshare", "-m", "sh", "-c", AS_USER, "sh", t.tmp, str(user.pw_gid),
+         program, options, PATH],
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    if "Operation not permitted" in result.stderr and not os.path.exists(
+        home + "/got"
+    ):
+        raise Skip("may not make a mount namespace here")
+    assert result.returncode == 0, result.stderr + read_text(home + "/log")
+    assert read(home + "/got") == csv
+    assert read_text(home + "/stat").split() == ["nobody", "444"]
+    assert "spot" in read_text(home + "/ls").split()
+    cache = os.stat(home + "/.cache/tickfs")
+    assert cache.st_uid == user.pw_uid and cache.st_mode & 0o777 == 0o700
+
+
+@root_only
+def test_options__allow_other_lets_others_in_and_only_then(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01")
+    origin = t.origin()
+
+    def as_nobody(path):
+        user = pwd.getpwnam("nobody")
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+        return read(path)
+
+    m = t.mount(origin)
+    assert t.job(as_nobody, m / PATH).error() == "EACCES"
+    m.remount(allow_other=True, default_permissions=True)
+    assert t.job(as_nobody, m / PATH).result() == csv
+
+
+def test_options__source_may_be_the_origin(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01")
+    origin = t.origin()
+    point = t.folder("mnt")
+    result = tickfs(
+        origin.url, point, "-o",
+        f"listing={origin.listing},mirror={origin.listing},"
+        f"cache={t.file('cache')},log={t.file('log')},min_free=0",
+    )
+    assert result.returncode == 0, result.stderr
+    t.note(daemon_of(t, t.file("cache")))
+    assert read(f"{point}/{PATH}") == csv
+    assert unmount(point).returncode == 0
+    pid = daemon_of(t, t.file("cache"))
+    wait_until(lambda: gone(pid), "the daemon's end")
+
+
+def test_options__busy_mount_survives_a_refused_unmount(t):
+    Tree(t.folder("origin")).klines("2024-01-01")
+    m = t.mount(t.origin())
+    fd = os.open(m / PATH, os.O_RDONLY)
+    assert unmount(m.point).returncode != 0
+    time.sleep(0.1)
+    assert os.pread(fd, 10, 0)
+    os.close(fd)
+    assert errno_of(os.stat, m / PATH) is None
