@@ -28,7 +28,7 @@ struct archive_member {
 	uint32_t crc32;
 	uint16_t method;
 	bool encrypted;
-	bool is_dir;  /* the name ends in a slash */
+	bool is_dir;   /* the name ends in a slash */
 	int64_t mtime; /* seconds since 1970, DOS time read as UTC */
 };
 

@@ -10,12 +10,16 @@
  * costs a look-up at the origin or a fresh check of a file, never wrong bytes.
  *
  * Every row carries a checksum over its fields; a row that fails it counts as
- * absent and is deleted at the next write. A file that SQLite calls corrupt is
- * put aside as catalog.sqlite.damaged-<time>, what can be read of the ledger is
- * carried over, and an empty catalog takes its place while the program runs
- * (CATALOG_EVENT_REBUILT).
+ * absent and is deleted at the next write, and so does a whole listing or
+ * directory of which one row fails. A file that SQLite calls corrupt, or that
+ * has other tables than ours, is put aside as catalog.sqlite.damaged-<time>
+ * (the newest three are kept), what can be read of the ledger is carried over,
+ * and an empty catalog takes its place while the program runs.
  *
- * Times are seconds since 1970. Strings handed in are copied.
+ * Times are seconds since 1970. Strings handed in are copied. Callbacks run
+ * with no lock held and may call the catalog again. Besides what is said below
+ * every call may return -ENOMEM, -ENOSPC, -EIO or another -errno of the disk,
+ * and -EINVAL for strings that are too long or not terminated.
  */
 #ifndef CACHE_CATALOG_H
 #define CACHE_CATALOG_H
@@ -88,7 +92,7 @@ struct catalog_facts {
 int catalog_facts_put(struct catalog *c, const char *key,
 		      const struct catalog_facts *f,
 		      const struct archive_directory *d /* or NULL */);
-/* @etag NULL: the version seen last. -ENOENT. */
+/* @etag NULL: the version put last. -ENOENT. */
 int catalog_facts_get(struct catalog *c, const char *key, const char *etag,
 		      struct catalog_facts *out);
 /* The directory kept with the facts of (@key, @etag). -ENOENT. */
@@ -101,6 +105,10 @@ enum catalog_state {
 	CATALOG_VERIFIED,
 	CATALOG_ACCEPTED,    /* served because integrity is lenient */
 	CATALOG_QUARANTINED, /* refused; bytes lie in quarantine/ */
+	/* Bytes lie in objects/ of which nothing is known (any more): counted
+	 * and evicted like the others, but catalog_cached_get() does not show
+	 * them. */
+	CATALOG_UNCHECKED,
 };
 
 struct catalog_cached {
@@ -119,29 +127,54 @@ struct catalog_cached {
 	bool pinned; /* by the user: never evicted */
 };
 
+/*
+ * A key has at most one row for what lies in objects/ and one for what lies in
+ * quarantine/: one does not replace the other. catalog_cached_get() gives the
+ * first if there are both. The last use of a quarantined row is when it was
+ * judged.
+ */
 int catalog_cached_put(struct catalog *c, const char *key,
 		       const struct catalog_cached *row);
 int catalog_cached_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out); /* -ENOENT */
+/* Of the row for objects/, or for quarantine/. No row is no error. */
 int catalog_cached_delete(struct catalog *c, const char *key);
+int catalog_quarantined_delete(struct catalog *c, const char *key);
 int catalog_cached_checked(struct catalog *c, const char *key, int64_t now);
+/* What was known of the object does not hold: CATALOG_UNCHECKED from here on.
+ * -ENOENT. */
+int catalog_cached_doubt(struct catalog *c, const char *key);
+/* Rows as found on disk, for those that have none; one transaction. */
+struct catalog_found {
+	const char *key;
+	uint64_t size, disk_bytes;
+	int64_t at;
+	enum catalog_state state; /* _UNCHECKED or _QUARANTINED */
+};
+int catalog_cached_found(struct catalog *c, const struct catalog_found *found,
+			 size_t n);
 
-/* Noted in memory; catalog_flush() writes them in one transaction. */
+/* Noted in memory, never earlier than what is noted already;
+ * catalog_flush() writes them in one transaction. What comes while 65536 keys
+ * are noted is dropped: it costs an eviction too early. */
 int catalog_touch(struct catalog *c, const char *key, int64_t now);
 int catalog_flush(struct catalog *c);
 
-/* Servable, unpinned, least recently used first; @fn non-zero stops. Uses
- * noted by catalog_touch() count. */
+/* What lies in objects/, unpinned, least recently used first; @fn non-zero
+ * stops and is returned. Uses noted by catalog_touch() count: it writes them.
+ */
 typedef int catalog_cached_fn(void *arg, const char *key,
 			      const struct catalog_cached *row);
 int catalog_cached_lru(struct catalog *c, catalog_cached_fn *fn, void *arg);
 /* Quarantined, oldest first. */
 int catalog_quarantined(struct catalog *c, catalog_cached_fn *fn, void *arg);
 
-/* Count and bytes of servable objects whose keys begin with @prefix; "" is
- * answered from kept totals at once. */
+/* Count and bytes of what lies in objects/ under keys that begin with @prefix;
+ * "" is answered from kept totals at once, others cost a range of keys. */
 int catalog_usage(struct catalog *c, const char *prefix, uint64_t *files,
 		  uint64_t *disk_bytes);
+int catalog_quarantine_usage(struct catalog *c, uint64_t *files,
+			     uint64_t *disk_bytes); /* at once */
 
 /* ---- ledger: append-only; rows can be neither changed nor deleted ---- */
 

@@ -1,0 +1,889 @@
+/*
+ * One pass over the members of an archive that checks them and cuts them into
+ * spans.
+ *
+ * A deflated member is decoded into a buffer of one span. Up to HUNT_FROM of
+ * it that is done in large steps. From there on the input is fed in small ones
+ * and the decoder watched: where it stands at a block boundary the span ends.
+ * ISA-L has no call for that, but when the last byte it was given lies in the
+ * header of a block it says so (ISAL_BLOCK_HDR), and when its codes have
+ * changed over a step, a header was in it: go back to before the step and take
+ * smaller ones. Where no block begins before the buffer is full, the span ends
+ * inside a block, whose header is then searched for by decoding the span a
+ * second time (find_header()).
+ *
+ * Each call of the decoder is bounded in input and output, so that a stream
+ * that decodes to nothing, or to very much, holds nobody up.
+ *
+ * What a span needs is written to the temporary file when the span is done;
+ * in memory stay 32 bytes a span, and 4 bytes a piece of the object and of the
+ * stored member under way.
+ */
+#include "cache/checkpoints.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <isa-l.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cache/disk.h"
+#include "cache/index_file.h"
+#include "cache/resume.h"
+
+enum {
+	IN_BYTES = 128 << 10,
+	/*
+	 * The hunt begins by emptying the decoder, which holds at most its
+	 * buffer and what the 64 bits it has read ahead can decode to. All of
+	 * that has to fit in what is left of the span.
+	 */
+	HUNT_FROM = CHECKPOINTS_SPAN - (96 << 10),
+	DECODER_HOLDS = 2 * ISAL_DEF_HIST_SIZE + ISAL_LOOK_AHEAD + 64 * 258,
+	/* Steps of the hunt, in bytes of input. */
+	STEP_COARSE = 4096,
+	STEP_FINE = 16,
+	STEP_FACTOR = 16,
+	/* Input to a decoder that is run again in search of a header. */
+	REPLAY_COARSE = 65536, /* by STEP_FACTOR down to 1 */
+	REPLAY_OUT = 64 << 10,
+	/* What a call counts for at least, so that a million of empty members
+	 * or blocks are not done in one step. */
+	CALL_COST = 4096,
+	PIECES_PER_SPAN = CHECKPOINTS_SPAN / CHECKPOINTS_PIECE,
+	BLOB_MAX =
+		PIECES_PER_SPAN * 4 + RESUME_PREAMBLE_MAX + RESUME_WINDOW * 2,
+};
+
+_Static_assert(DECODER_HOLDS < CHECKPOINTS_SPAN - HUNT_FROM,
+	       "the hunt could begin with more than fits");
+_Static_assert((int)HUNT_FROM > (int)RESUME_WINDOW,
+	       "a span must hold a window");
+
+/* CRC-32s of the pieces of bytes that come in any portions. */
+struct piece_crcs {
+	unsigned char *crcs; /* four bytes each, as in the index */
+	size_t n, cap;	     /* complete pieces */
+	uint32_t crc;	     /* of the piece under way */
+	size_t fill;
+	uint64_t total;
+};
+
+/* A copy of the decoder to go back to. */
+struct mark {
+	struct inflate_state state;
+	uint64_t zpos;
+	size_t pos;
+};
+
+/* What decoding a deflated member needs; made for the first one. */
+struct inflater {
+	struct inflate_state state;
+	struct mark before; /* the step under way */
+	struct mark replay[2];
+	struct inflate_state scratch;
+	struct resume_point point;   /* where this span began */
+	struct resume_point next;    /* where it ends */
+	struct resume_header header; /* of the block it began in, if n > 0 */
+	unsigned char span[CHECKPOINTS_SPAN + 1]; /* one byte too many */
+	size_t pos;				  /* decoded bytes in span[] */
+	uint64_t start; /* of the span, in the member */
+	uint64_t zpos;	/* raw bytes the decoder has consumed */
+	bool emptied;	/* the hunt has begun */
+	uint32_t step;
+	unsigned int steps; /* since step changed */
+	unsigned char replay_out[REPLAY_OUT];
+	unsigned char blob[BLOB_MAX];
+	unsigned char level_buf[ISAL_DEF_LVL3_MEDIUM];
+};
+
+struct checkpoints_builder {
+	int dirfd, fd;
+	char *tmp_name;
+	bool sealed;
+	const struct archive_directory *directory;
+	uint64_t *offsets; /* of the members' raw data; NULL before step one */
+	uint64_t end;	   /* of the temporary file */
+	struct index_table streams, spans;
+	struct piece_crcs raw;
+	/* the member under way */
+	size_t member;
+	bool begun;
+	struct index_stream stream;
+	uint32_t crc; /* of its decoded bytes */
+	uint64_t done;
+	struct piece_crcs stored;
+	struct inflater *inf;
+	/* raw bytes of the member in memory: [in_off, in_off + in_len) */
+	unsigned char in[IN_BYTES];
+	uint64_t in_off;
+	size_t in_len;
+};
+
+/* ---- pieces ---- */
+
+static int pieces_close(struct piece_crcs *p)
+{
+	if (p->n == p->cap) {
+		size_t cap = p->cap ? p->cap * 2 : 64;
+		unsigned char *v = realloc(p->crcs, cap * 4);
+
+		if (!v)
+			return -ENOMEM;
+		p->crcs = v;
+		p->cap = cap;
+	}
+	index_put_crc(p->crcs + 4 * p->n++, p->crc);
+	p->crc = 0;
+	p->fill = 0;
+	return 0;
+}
+
+static int pieces_add(struct piece_crcs *p, const unsigned char *buf,
+		      size_t len)
+{
+	p->total += len;
+	while (len) {
+		size_t n = CHECKPOINTS_PIECE - p->fill;
+		int err;
+
+		if (n > len)
+			n = len;
+		p->crc = crc32_gzip_refl(p->crc, buf, n);
+		p->fill += n;
+		buf += n;
+		len -= n;
+		if (p->fill < CHECKPOINTS_PIECE)
+			break;
+		err = pieces_close(p);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void pieces_reset(struct piece_crcs *p)
+{
+	p->n = 0;
+	p->crc = 0;
+	p->fill = 0;
+	p->total = 0;
+}
+
+/* ---- the temporary file ---- */
+
+static int append(struct checkpoints_builder *b, const void *buf, size_t len,
+		  uint64_t *at)
+{
+	int err = disk_pwrite(b->fd, buf, len, b->end);
+
+	if (err)
+		return err;
+	*at = b->end;
+	b->end += len;
+	return 0;
+}
+
+/* All pieces of a stream that is kept as it is, as one blob. */
+static int append_pieces(struct checkpoints_builder *b, struct piece_crcs *p,
+			 uint64_t *at)
+{
+	int err = p->fill ? pieces_close(p) : 0;
+
+	return err ? err : append(b, p->crcs, p->n * 4, at);
+}
+
+int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
+			       const char *tmp_name,
+			       const struct archive_directory *directory)
+{
+	struct checkpoints_builder *b = calloc(1, sizeof(*b));
+	const struct index_stream raw = {.kind = INDEX_RAW};
+	int err;
+
+	if (!b)
+		return -ENOMEM;
+	b->fd = -1;
+	b->dirfd = dirfd;
+	b->directory = directory;
+	b->end = INDEX_HEADER_BYTES;
+	b->tmp_name = strdup(tmp_name);
+	err = b->tmp_name ? 0 : -ENOMEM;
+	if (!err) /* its place; filled in when all is known */
+		err = index_table_add_stream(&b->streams, &raw);
+	if (err)
+		goto out;
+	b->fd = openat(dirfd, tmp_name,
+		       O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+		       0600);
+	if (b->fd < 0) {
+		err = -errno;
+		goto out;
+	}
+	*out = b;
+	return 0;
+out:
+	/* Whatever lies there is not ours: it was not opened. */
+	index_table_free(&b->streams);
+	free(b->tmp_name);
+	free(b);
+	return err;
+}
+
+int checkpoints_builder_raw(struct checkpoints_builder *b, const void *buf,
+			    size_t len)
+{
+	return pieces_add(&b->raw, buf, len);
+}
+
+/* ---- raw input ---- */
+
+/* Makes at least one byte from @zpos on available, if the member has one. */
+static int fill(struct checkpoints_builder *b, int fd, uint64_t zpos)
+{
+	uint64_t left = b->stream.csize - zpos;
+	size_t want = left < IN_BYTES ? (size_t)left : IN_BYTES;
+	int err;
+
+	if (zpos >= b->in_off && zpos < b->in_off + b->in_len)
+		return 0;
+	b->in_len = 0;
+	err = disk_pread(fd, b->in, want, b->stream.data_off + zpos);
+	if (err)
+		return err;
+	b->in_off = zpos;
+	b->in_len = want;
+	return 0;
+}
+
+/* ---- a deflated member ---- */
+
+/* One call of the decoder. @in_max, @out: bounds of it. */
+static int inflate_some(struct checkpoints_builder *b, int fd, uint32_t in_max,
+			uint32_t out)
+{
+	struct inflater *inf = b->inf;
+	struct inflate_state *s = &inf->state;
+	uint32_t avail = 0;
+	size_t at;
+	int err, ret;
+
+	if (in_max && inf->zpos < b->stream.csize) {
+		err = fill(b, fd, inf->zpos);
+		if (err)
+			return err;
+		at = (size_t)(inf->zpos - b->in_off);
+		avail = (uint32_t)(b->in_len - at);
+		if (avail > in_max)
+			avail = in_max;
+		s->next_in = b->in + at;
+	}
+	s->avail_in = avail;
+	s->next_out = inf->span + inf->pos;
+	s->avail_out = out;
+	ret = isal_inflate(s);
+	inf->zpos += avail - s->avail_in;
+	inf->pos += out - s->avail_out;
+	return ret < 0 ? -EBADMSG : 0;
+}
+
+/* Nothing in, nothing out, and not at its end: it never will be. */
+static bool starved(const struct checkpoints_builder *b, size_t pos)
+{
+	return b->inf->zpos == b->stream.csize && b->inf->pos == pos;
+}
+
+static void mark_set(struct mark *m, const struct inflater *inf)
+{
+	memcpy(&m->state, &inf->state, sizeof(m->state));
+	m->zpos = inf->zpos;
+	m->pos = inf->pos;
+}
+
+static void mark_return(const struct mark *m, struct inflater *inf)
+{
+	memcpy(&inf->state, &m->state, sizeof(m->state));
+	inf->zpos = m->zpos;
+	inf->pos = m->pos;
+}
+
+/* Compresses the window into @out; 0 if it does not fit, which can't be. */
+static size_t deflate_window(struct inflater *inf, unsigned char *out,
+			     size_t room)
+{
+	struct isal_zstream z;
+
+	isal_deflate_stateless_init(&z);
+	z.level = 3;
+	z.level_buf = inf->level_buf;
+	z.level_buf_size = sizeof(inf->level_buf);
+	z.next_in = inf->point.window;
+	z.avail_in = (uint32_t)inf->point.window_len;
+	z.end_of_stream = 1;
+	z.next_out = out;
+	z.avail_out = (uint32_t)room;
+	return isal_deflate_stateless(&z) == COMP_OK ? z.total_out : 0;
+}
+
+/* The blob of the span in the buffer: its CRCs and the point it began at. */
+static size_t make_blob(struct inflater *inf)
+{
+	const struct resume_point *p = &inf->point;
+	unsigned char *w = inf->blob;
+
+	for (size_t at = 0; at < inf->pos; at += CHECKPOINTS_PIECE) {
+		size_t n = inf->pos - at;
+
+		if (n > CHECKPOINTS_PIECE)
+			n = CHECKPOINTS_PIECE;
+		index_put_crc(w, crc32_gzip_refl(0, inf->span + at, n));
+		w += 4;
+	}
+	memcpy(w, p->preamble, p->preamble_len);
+	w += p->preamble_len;
+	if (p->window_len) {
+		size_t n = deflate_window(inf, w,
+					  (size_t)(inf->blob + BLOB_MAX - w));
+
+		assert(n > 0);
+		w += n;
+	}
+	return (size_t)(w - inf->blob);
+}
+
+/* The span in the buffer is complete: hand it out, write its blob. */
+static int close_span(struct checkpoints_builder *b, checkpoints_sink_fn *sink,
+		      void *arg)
+{
+	struct inflater *inf = b->inf;
+	struct index_span span = {
+		.len = (uint32_t)inf->pos,
+		.zoff = inf->point.zoff,
+		.preamble_len = (uint16_t)inf->point.preamble_len,
+		.skip = (uint8_t)inf->point.skip,
+		.has_window = inf->point.window_len > 0,
+	};
+	size_t blob_len = make_blob(inf);
+	int err;
+
+	b->crc = crc32_gzip_refl(b->crc, inf->span, inf->pos);
+	span.blob_len = (uint32_t)blob_len;
+	span.crc = crc32_gzip_refl(0, inf->blob, blob_len);
+	err = append(b, inf->blob, blob_len, &span.blob_off);
+	if (!err)
+		err = index_table_add_span(&b->spans, &span);
+	if (err)
+		return err;
+	b->stream.spans++;
+	if (sink)
+		err = sink(arg, (unsigned int)b->member + 1, inf->start,
+			   inf->span, inf->pos);
+	return err;
+}
+
+/* The next span begins where this one ended. */
+static void open_span(struct inflater *inf)
+{
+	struct resume_point *p = &inf->next;
+
+	assert(inf->pos >= RESUME_WINDOW);
+	p->window_len = RESUME_WINDOW;
+	memcpy(p->window, inf->span + inf->pos - RESUME_WINDOW, RESUME_WINDOW);
+	memcpy(&inf->point, p, sizeof(*p));
+	inf->start += inf->pos;
+	inf->pos = 0;
+	inf->emptied = false;
+	inf->step = STEP_COARSE;
+	inf->steps = 0;
+}
+
+/* ---- the header of the block a span ends in ---- */
+
+/* Feeds @n raw bytes from @m on, and throws away what they decode to. */
+static int replay_bytes(struct checkpoints_builder *b, int fd, struct mark *m,
+			uint64_t n)
+{
+	struct inflater *inf = b->inf;
+	struct inflate_state *s = &m->state;
+	uint64_t end = m->zpos + n;
+	bool more = true;
+
+	while (m->zpos < end || more) {
+		uint32_t avail = 0;
+
+		if (m->zpos < end) {
+			int err = fill(b, fd, m->zpos);
+			size_t at;
+
+			if (err)
+				return err;
+			at = (size_t)(m->zpos - b->in_off);
+			avail = (uint32_t)(b->in_len - at);
+			if (avail > end - m->zpos)
+				avail = (uint32_t)(end - m->zpos);
+			s->next_in = b->in + at;
+		}
+		s->avail_in = avail;
+		s->next_out = inf->replay_out;
+		s->avail_out = REPLAY_OUT;
+		if (isal_inflate(s) < 0)
+			return -EBADMSG;
+		m->zpos += avail - s->avail_in;
+		more = s->avail_out == 0;
+	}
+	return 0;
+}
+
+/*
+ * Of the steps of @step bytes from inf->replay[0] on up to @end, moves
+ * inf->replay[0] to the beginning of the last over which the codes changed.
+ * *found says if there was one.
+ */
+static int last_change(struct checkpoints_builder *b, int fd, uint64_t end,
+		       uint32_t step, bool *found)
+{
+	struct inflater *inf = b->inf;
+	struct mark *now = &inf->before, *last = &inf->replay[0];
+	struct mark *prior = &inf->replay[1];
+	int err = 0;
+
+	*found = false;
+	memcpy(now, last, sizeof(*now));
+	while (!err && now->zpos < end) {
+		uint64_t n = end - now->zpos < step ? end - now->zpos : step;
+
+		memcpy(prior, now, sizeof(*prior));
+		err = replay_bytes(b, fd, now, n);
+		if (!err && !resume_same_codes(&now->state, &prior->state)) {
+			memcpy(last, prior, sizeof(*last));
+			*found = true;
+		}
+	}
+	return err;
+}
+
+/* Reads the header that begins at @bit of the member into inf->header. */
+static int read_header(struct checkpoints_builder *b, int fd, uint64_t bit)
+{
+	unsigned char raw[ISAL_DEF_MAX_HDR_SIZE + 1];
+	uint64_t left = b->stream.csize - bit / 8;
+	size_t n = left < sizeof(raw) ? (size_t)left : sizeof(raw);
+	int err = disk_pread(fd, raw, n, b->stream.data_off + bit / 8);
+
+	if (err)
+		return err;
+	return resume_read_header(&b->inf->header, raw, n, bit % 8,
+				  &b->inf->scratch)
+		       ? 0
+		       : -EIO;
+}
+
+/*
+ * The header of the dynamic block the decoder is in: the last in this span
+ * that changed the codes, or else the one this span began with. A header that
+ * repeats the codes of the one before is not seen, and does not matter.
+ *
+ * The span is decoded again up to where the decoder stands, in steps that
+ * become smaller. A header is longer than the last of them, one byte, so
+ * that the decoder then stands at its beginning.
+ */
+static int find_header(struct checkpoints_builder *b, int fd)
+{
+	struct inflater *inf = b->inf;
+	struct mark *m = &inf->replay[0];
+	uint64_t end = inf->zpos;
+	bool found;
+	int err;
+
+	if (!resume_start(&m->state, &inf->point))
+		return -EIO;
+	m->zpos = inf->point.zoff;
+	for (uint32_t step = REPLAY_COARSE; step; step /= STEP_FACTOR) {
+		err = last_change(b, fd, end, step, &found);
+		if (err)
+			return err;
+		if (!found) /* can only be so in the first round */
+			return inf->header.n ? 0 : -EIO;
+		if (end > m->zpos + step)
+			end = m->zpos + step;
+	}
+	if (!resume_at_boundary(&m->state))
+		return -EIO;
+	return read_header(b, fd, resume_bit(&m->state, m->zpos));
+}
+
+/* The span ends where the decoder stands, which has given out all it has. */
+static int capture(struct checkpoints_builder *b, int fd)
+{
+	struct inflater *inf = b->inf;
+	enum resume_block block;
+	int err = 0;
+
+	if (resume_at_boundary(&inf->state)) {
+		inf->header.n = 0;
+		resume_capture_boundary(&inf->next, &inf->state, inf->zpos);
+		return 0;
+	}
+	block = resume_block(&inf->state, &inf->scratch);
+	if (block == RESUME_DYNAMIC)
+		err = find_header(b, fd);
+	else
+		inf->header.n = 0;
+	if (!err)
+		resume_capture_block(&inf->next, &inf->state, inf->zpos, block,
+				     &inf->header);
+	return err;
+}
+
+/* ---- the hunt for the end of a span ---- */
+
+/* Takes larger steps again once small ones have covered a larger one. */
+static void step_taken(struct inflater *inf)
+{
+	if (++inf->steps < STEP_FACTOR || inf->step >= STEP_COARSE)
+		return;
+	inf->step *= STEP_FACTOR;
+	inf->steps = 0;
+}
+
+static void step_back(struct inflater *inf, uint32_t smaller)
+{
+	mark_return(&inf->before, inf);
+	inf->step = smaller;
+	inf->steps = 0;
+}
+
+/* One step of it. *ended: the span ends where the decoder stands now. */
+static int hunt(struct checkpoints_builder *b, int fd, bool *ended)
+{
+	struct inflater *inf = b->inf;
+	size_t pos = inf->pos;
+	int err;
+
+	if (inf->emptied)
+		mark_set(&inf->before, inf);
+	err = inflate_some(b, fd, inf->emptied ? inf->step : 0,
+			   CHECKPOINTS_SPAN - (uint32_t)inf->pos);
+	if (err)
+		return err;
+	if (inf->pos == CHECKPOINTS_SPAN) { /* and it may hold more */
+		assert(inf->emptied);
+		*ended = inf->step == 1;
+		step_back(inf, *ended ? 1 : inf->step / STEP_FACTOR);
+		return 0;
+	}
+	*ended = resume_at_boundary(&inf->state);
+	if (*ended)
+		return 0;
+	/* The member is longer than this span. */
+	if (inf->state.block_state == ISAL_BLOCK_FINISH)
+		return -EBADMSG;
+	if (!inf->emptied) {
+		inf->emptied = true;
+		return 0;
+	}
+	if (starved(b, pos))
+		return -EBADMSG;
+	if (inf->step > STEP_FINE &&
+	    !resume_same_codes(&inf->state, &inf->before.state))
+		step_back(inf, inf->step / STEP_FACTOR);
+	else
+		step_taken(inf);
+	return 0;
+}
+
+static int begin_deflated(struct checkpoints_builder *b)
+{
+	struct inflater *inf = b->inf;
+
+	if (!inf) {
+		/* Aligned for the decoder; most of it need not be cleared. */
+		inf = aligned_alloc(64, (sizeof(*inf) + 63) / 64 * 64);
+		if (!inf)
+			return -ENOMEM;
+		b->inf = inf;
+	}
+	inf->point.zoff = 0;
+	inf->point.preamble_len = 0;
+	inf->point.skip = 0;
+	inf->point.window_len = 0;
+	inf->header.n = 0;
+	inf->pos = 0;
+	inf->start = 0;
+	inf->zpos = 0;
+	inf->emptied = false;
+	inf->step = STEP_COARSE;
+	inf->steps = 0;
+	return resume_start(&inf->state, &inf->point) ? 0 : -EIO;
+}
+
+/* The decoder has come to the end of the stream. */
+static int end_deflated(struct checkpoints_builder *b,
+			checkpoints_sink_fn *sink, void *arg)
+{
+	struct inflater *inf = b->inf;
+	uint64_t read_ahead = (uint64_t)inf->state.read_in_length / 8;
+
+	if (inf->start + inf->pos != b->stream.size ||
+	    inf->zpos - read_ahead != b->stream.csize)
+		return -EBADMSG;
+	return inf->pos ? close_span(b, sink, arg) : 0;
+}
+
+/* In the last span of a member there is nothing to hunt for: on to its end,
+ * and one byte beyond to see that there is none. */
+static int inflate_last(struct checkpoints_builder *b, int fd)
+{
+	struct inflater *inf = b->inf;
+	size_t rest = (size_t)(b->stream.size - inf->start);
+	size_t pos = inf->pos;
+	int err;
+
+	err = inflate_some(b, fd, IN_BYTES,
+			   (uint32_t)(pos < rest ? rest - pos : 1));
+	if (err)
+		return err;
+	if (inf->pos > rest)
+		return -EBADMSG;
+	return starved(b, pos) && inf->state.block_state != ISAL_BLOCK_FINISH
+		       ? -EBADMSG
+		       : 0;
+}
+
+/* One call of the decoder and what follows from it. 1: more to come. */
+static int step_deflated(struct checkpoints_builder *b, int fd,
+			 checkpoints_sink_fn *sink, void *arg)
+{
+	struct inflater *inf = b->inf;
+	size_t pos = inf->pos;
+	bool ended = false;
+	int err;
+
+	if (b->stream.size - inf->start <= CHECKPOINTS_SPAN) {
+		err = inflate_last(b, fd);
+		if (!err && inf->state.block_state == ISAL_BLOCK_FINISH)
+			return end_deflated(b, sink, arg);
+		return err ? err : 1;
+	}
+	if (pos >= HUNT_FROM) {
+		err = hunt(b, fd, &ended);
+	} else {
+		err = inflate_some(b, fd, IN_BYTES, HUNT_FROM - (uint32_t)pos);
+		if (!err && (starved(b, pos) ||
+			     inf->state.block_state == ISAL_BLOCK_FINISH))
+			err = -EBADMSG;
+	}
+	if (err)
+		return err;
+	if (ended) {
+		err = capture(b, fd);
+		if (!err)
+			err = close_span(b, sink, arg);
+		if (err)
+			return err;
+		open_span(inf);
+	}
+	return 1;
+}
+
+/* ---- a stored member ---- */
+
+static int begin_stored(struct checkpoints_builder *b)
+{
+	pieces_reset(&b->stored);
+	return b->stream.size == b->stream.csize ? 0 : -EBADMSG;
+}
+
+static int step_stored(struct checkpoints_builder *b, int fd,
+		       checkpoints_sink_fn *sink, void *arg)
+{
+	uint64_t at = b->stored.total;
+	int err;
+
+	if (at == b->stream.size) {
+		b->stream.spans =
+			(at + CHECKPOINTS_SPAN - 1) / CHECKPOINTS_SPAN;
+		return append_pieces(b, &b->stored, &b->stream.crc_off);
+	}
+	err = fill(b, fd, at);
+	if (!err)
+		err = pieces_add(&b->stored, b->in, b->in_len);
+	if (err)
+		return err;
+	b->crc = crc32_gzip_refl(b->crc, b->in, b->in_len);
+	if (sink)
+		err = sink(arg, (unsigned int)b->member + 1, at, b->in,
+			   b->in_len);
+	return err ? err : 1;
+}
+
+/* ---- all members ---- */
+
+static enum index_kind kind_of(const struct archive_member *m)
+{
+	if (m->is_dir)
+		return INDEX_FOLDER;
+	if (m->encrypted)
+		return INDEX_UNREADABLE;
+	if (m->method == ARCHIVE_METHOD_STORED)
+		return INDEX_STORED;
+	if (m->method == ARCHIVE_METHOD_DEFLATE)
+		return INDEX_DEFLATED;
+	return INDEX_UNREADABLE;
+}
+
+static int begin_member(struct checkpoints_builder *b)
+{
+	const struct archive_member *m = &b->directory->members[b->member];
+	struct index_stream *s = &b->stream;
+
+	memset(s, 0, sizeof(*s));
+	s->kind = kind_of(m);
+	s->size = m->size;
+	b->crc = 0;
+	b->in_len = 0;
+	if (s->kind == INDEX_FOLDER || s->kind == INDEX_UNREADABLE)
+		return 0;
+	s->csize = m->csize;
+	s->data_off = b->offsets[b->member];
+	if (s->data_off == UINT64_MAX)
+		return -EBADMSG;
+	if (s->kind == INDEX_STORED)
+		return begin_stored(b);
+	s->first_span = b->spans.n / INDEX_SPAN_BYTES;
+	return begin_deflated(b);
+}
+
+static int end_member(struct checkpoints_builder *b)
+{
+	const struct archive_member *m = &b->directory->members[b->member];
+	bool read = b->stream.kind == INDEX_STORED ||
+		    b->stream.kind == INDEX_DEFLATED;
+
+	if (read && b->crc != m->crc32)
+		return -EBADMSG;
+	b->begun = false;
+	b->member++;
+	return index_table_add_stream(&b->streams, &b->stream);
+}
+
+static int step_member(struct checkpoints_builder *b, int fd,
+		       checkpoints_sink_fn *sink, void *arg)
+{
+	int ret = 0;
+
+	if (!b->begun) {
+		ret = begin_member(b);
+		if (ret)
+			return ret;
+		b->begun = true;
+	}
+	if (b->stream.kind == INDEX_STORED)
+		ret = step_stored(b, fd, sink, arg);
+	else if (b->stream.kind == INDEX_DEFLATED)
+		ret = step_deflated(b, fd, sink, arg);
+	return ret ? ret : end_member(b);
+}
+
+static int find_members(struct checkpoints_builder *b, int fd, uint64_t size)
+{
+	size_t n = b->directory->n;
+	uint64_t *offsets = calloc(n ? n : 1, sizeof(*offsets));
+	int err;
+
+	if (!offsets)
+		return -ENOMEM;
+	err = archive_data_offsets(offsets, n, fd, size);
+	if (err) {
+		free(offsets);
+		return err;
+	}
+	b->offsets = offsets;
+	return 0;
+}
+
+/* Decoded bytes of the member under way. */
+static uint64_t progress(const struct checkpoints_builder *b)
+{
+	if (b->stream.kind == INDEX_STORED)
+		return b->stored.total;
+	return b->inf ? b->inf->start + b->inf->pos : 0;
+}
+
+int checkpoints_builder_step(struct checkpoints_builder *b, int fd,
+			     uint64_t size, uint64_t budget,
+			     checkpoints_sink_fn *sink, void *arg)
+{
+	uint64_t spent = 0;
+
+	if (!b->directory)
+		return 0;
+	if (!b->offsets) {
+		int err = find_members(b, fd, size);
+
+		if (err)
+			return err;
+	}
+	while (b->member < b->directory->n) {
+		uint64_t before = b->begun ? progress(b) : 0, after;
+		int ret;
+
+		if (spent > 0 && spent >= budget)
+			return 1;
+		ret = step_member(b, fd, sink, arg);
+		if (ret < 0)
+			return ret;
+		after = progress(b);
+		spent += CALL_COST;
+		if (after > before)
+			spent += after - before;
+	}
+	return 0;
+}
+
+int checkpoints_builder_finish(struct checkpoints_builder *b,
+			       const struct checkpoints_id *id)
+{
+	struct index_stream raw = {
+		.kind = INDEX_RAW,
+		.size = b->raw.total,
+		.csize = b->raw.total,
+	};
+	int err;
+
+	if (b->raw.total != id->size ||
+	    (b->directory && b->member < b->directory->n))
+		return -EINVAL;
+	raw.spans = (raw.size + CHECKPOINTS_SPAN - 1) / CHECKPOINTS_SPAN;
+	err = append_pieces(b, &b->raw, &raw.crc_off);
+	if (err)
+		return err;
+	index_table_set_stream(&b->streams, 0, &raw);
+	err = index_file_seal(b->fd, b->end, &b->streams, &b->spans, id);
+	if (err)
+		return err;
+	if (fdatasync(b->fd))
+		return -errno;
+	b->sealed = true;
+	return 0;
+}
+
+void checkpoints_builder_free(struct checkpoints_builder *b)
+{
+	if (!b)
+		return;
+	if (!b->sealed)
+		unlinkat(b->dirfd, b->tmp_name, 0);
+	close(b->fd);
+	free(b->tmp_name);
+	free(b->offsets);
+	index_table_free(&b->streams);
+	index_table_free(&b->spans);
+	free(b->raw.crcs);
+	free(b->stored.crcs);
+	free(b->inf);
+	free(b);
+}
