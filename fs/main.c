@@ -359,11 +359,8 @@ static int make_session(struct mount *m)
 	char *options = NULL;
 	int err = -ENOMEM;
 
-	if (asprintf(&options,
-		     "ro,nosuid,nodev,subtype=tickfs,max_read=%d,fsname=%s%s%s",
-		     OPS_MAX_READ, cfg->source,
-		     cfg->fuse_options && *cfg->fuse_options ? "," : "",
-		     cfg->fuse_options ? cfg->fuse_options : "") < 0)
+	if (asprintf(&options, "%s,nosuid,nodev,max_read=%d",
+		     cfg->fuse_options, OPS_MAX_READ) < 0)
 		return -ENOMEM;
 	if (fuse_opt_add_arg(&args, "tickfs") ||
 	    fuse_opt_add_arg(&args, "-o") || fuse_opt_add_arg(&args, options) ||
@@ -545,7 +542,7 @@ static int run(struct config *cfg)
 
 int main(int argc, char **argv)
 {
-	char error[512];
+	char error[CONFIG_ERROR_MAX];
 	struct config *cfg;
 	int err;
 

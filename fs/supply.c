@@ -958,6 +958,8 @@ static void cached_state(struct supply_status *out)
 	case CATALOG_QUARANTINED:
 		out->state = SUPPLY_QUARANTINED;
 		break;
+	case CATALOG_UNCHECKED:
+		return; /* nothing is known of it */
 	}
 	if (out->state != SUPPLY_QUARANTINED)
 		out->bytes_done = out->bytes_total = out->cached.size;
