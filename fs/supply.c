@@ -46,8 +46,8 @@ struct object {
 	struct waitlist sized;
 	bool checking; /* revalidation under way */
 	struct admission *admission;
-	uint64_t fetch_started_ms;
-	bool must_recheck;
+	uint64_t fetch_started_ms, wait_logged_ms;
+	bool told_republished; /* of the version that is cached */
 	struct waitlist opened_by;
 
 	/* An answer on its way from the fetch thread to a worker; one at a
@@ -300,9 +300,13 @@ static void load_locked(struct object *o)
 	load_csv_locked(o);
 }
 
-static void log_republished(const struct object *o, const char *before,
-			    const char *now)
+/* Under lock: once for each version. */
+static void note_republished_locked(struct object *o, const char *before,
+				    const char *now)
 {
+	if (o->told_republished)
+		return;
+	o->told_republished = true;
 	metrics_add(METRIC_REPUBLISHED, 1);
 	log_event(LOG_LEVEL_WARN, "integrity", "archive_republished",
 		  log_str("key", o->key), log_str("etag_before", before),
@@ -327,7 +331,7 @@ static void take_meta_locked(struct object *o, const char *etag, uint64_t size,
 		return;
 	}
 	if (o->known)
-		log_republished(o, o->facts.etag, etag);
+		note_republished_locked(o, o->facts.etag, etag);
 	o->known = true;
 	o->err = 0;
 	snprintf(o->facts.etag, sizeof(o->facts.etag), "%s", etag);
@@ -764,7 +768,7 @@ static void on_admitted(void *arg, const struct admission_result *r)
 		count_csv(&o->facts, r->directory, o->key);
 		o->has_csv = true;
 	}
-	o->must_recheck = false;
+	o->told_republished = false;
 	o->refused = err == -EBADMSG ? r->verdict : VERDICT_NONE;
 	remember_locked(o, err);
 	o->admission = NULL;
@@ -795,7 +799,7 @@ static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
 			object_put(o);
 			return err;
 		}
-		o->fetch_started_ms = when_ms();
+		o->fetch_started_ms = o->wait_logged_ms = when_ms();
 		metrics_add(METRIC_CACHE_MISSES, 1);
 	}
 	waitlist_add(&o->opened_by, w);
@@ -824,13 +828,15 @@ static void note_open_locked(struct object *o, const struct store_info *info)
 }
 
 /* Under lock: may the cached @c be served for what is current? */
-static bool serves_locked(const struct object *o, struct store_object *c)
+static bool serves_locked(struct object *o, struct store_object *c)
 {
 	const struct store_info *info = store_object_info(c);
 
 	if (o->known && strcmp(info->etag, o->facts.etag) != 0 &&
-	    o->facts.etag[0])
+	    o->facts.etag[0]) {
+		note_republished_locked(o, info->etag, o->facts.etag);
 		return false;
+	}
 	return verdict_serves(info->verdict, o->s->cfg.lenient);
 }
 
@@ -843,8 +849,7 @@ static int open_locked(struct object *o, struct waiter *w,
 	int err;
 
 	load_locked(o);
-	err = o->must_recheck ? -EUCLEAN
-			      : store_acquire(o->s->cfg.store, o->key, &c);
+	err = store_acquire(o->s->cfg.store, o->key, &c);
 	if (!err && serves_locked(o, c)) {
 		revalidate_locked(o, store_object_info(c));
 		note_open_locked(o, store_object_info(c));
@@ -908,8 +913,7 @@ int supply_heal(struct supply *s, struct store_object *damaged,
 	if (!o->admission && w) {
 		/* Somebody may have healed it since: then another object
 		 * lies there. */
-		err = o->must_recheck ? -EUCLEAN
-				      : store_acquire(s->cfg.store, o->key, &c);
+		err = store_acquire(s->cfg.store, o->key, &c);
 		if (!err && c == damaged) {
 			store_release(c);
 			c = NULL;
@@ -1000,36 +1004,52 @@ void supply_status(struct supply *s, const char *key, struct supply_status *out)
 	}
 }
 
-struct each_fetch {
-	struct object *busy[64];
-	size_t n;
+/* Objects somebody has in hand; a fetch holds a reference of its own. */
+struct busy {
+	struct object **objects;
+	size_t n, room;
 };
 
 static void collect_busy(const void *node, VISIT visit, void *arg)
 {
 	struct object *o = *(struct object *const *)node;
-	struct each_fetch *e = arg;
+	struct busy *b = arg;
 
 	if (visit != postorder && visit != leaf)
 		return;
-	/* A fetch holds a reference; those without can't be busy. */
-	if (o->refs > 0 && e->n < sizeof(e->busy) / sizeof(e->busy[0])) {
+	if (o->refs > 0 && b->n < b->room) {
 		o->refs++;
-		e->busy[e->n++] = o;
+		b->objects[b->n++] = o;
 	}
+}
+
+static void busy_get(struct supply *s, struct busy *b)
+{
+	pthread_mutex_lock(&s->lock);
+	b->n = 0;
+	b->room = s->n;
+	b->objects = calloc(b->room ? b->room : 1, sizeof(*b->objects));
+	if (b->objects)
+		twalk_r(s->objects, collect_busy, b);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void busy_put(struct busy *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		object_put(b->objects[i]);
+	free(b->objects);
 }
 
 void supply_each_fetch(struct supply *s, supply_fetch_fn *fn, void *arg)
 {
-	struct each_fetch e = {.n = 0};
-	uint64_t done, total, now_ms = when_ms(), since;
+	uint64_t done = 0, total = 0, since;
+	struct busy b;
 	bool fetching;
 
-	pthread_mutex_lock(&s->lock);
-	twalk_r(s->objects, collect_busy, &e);
-	pthread_mutex_unlock(&s->lock);
-	for (size_t i = 0; i < e.n; i++) {
-		struct object *o = e.busy[i];
+	busy_get(s, &b);
+	for (size_t i = 0; i < b.n; i++) {
+		struct object *o = b.objects[i];
 
 		pthread_mutex_lock(&o->lock);
 		fetching = o->admission != NULL;
@@ -1038,26 +1058,38 @@ void supply_each_fetch(struct supply *s, supply_fetch_fn *fn, void *arg)
 		since = o->fetch_started_ms;
 		pthread_mutex_unlock(&o->lock);
 		if (fetching)
-			fn(arg, o->key, done, total, now_ms - since);
-		object_put(o);
+			fn(arg, o->key, done, total, when_ms() - since);
 	}
+	busy_put(&b);
 }
 
-static void log_wait(void *arg, const char *key, uint64_t done, uint64_t total,
-		     uint64_t running_ms)
+/* Under lock. */
+static void log_wait_locked(struct object *o, uint64_t now_ms)
 {
-	(void)arg;
-	if (running_ms < WAIT_LOG_MS || running_ms % WAIT_LOG_MS >= 1000)
+	uint64_t done, total;
+
+	if (!o->admission || now_ms - o->wait_logged_ms < WAIT_LOG_MS)
 		return;
+	o->wait_logged_ms = now_ms;
+	admission_progress(o->admission, &done, &total);
 	log_event(LOG_LEVEL_INFO, "downloader", "download_waiting",
-		  log_str("key", key), log_u64("bytes_done", done),
+		  log_str("key", o->key), log_u64("bytes_done", done),
 		  log_u64("bytes_total", total == UINT64_MAX ? 0 : total),
-		  log_u64("waiting_s", running_ms / 1000), LOG_END);
+		  log_u64("waiting_s", (now_ms - o->fetch_started_ms) / 1000),
+		  LOG_END);
 }
 
 void supply_tick(struct supply *s, uint64_t now_ms)
 {
-	supply_each_fetch(s, log_wait, NULL);
+	struct busy b;
+
+	busy_get(s, &b);
+	for (size_t i = 0; i < b.n; i++) {
+		pthread_mutex_lock(&b.objects[i]->lock);
+		log_wait_locked(b.objects[i], now_ms);
+		pthread_mutex_unlock(&b.objects[i]->lock);
+	}
+	busy_put(&b);
 	pthread_mutex_lock(&s->lock);
 	if (s->n > OBJECTS_MAX && now_ms > 60000)
 		sweep_locked(s, now_ms - 60000);
