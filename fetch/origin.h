@@ -23,8 +23,9 @@
  *   -ETIMEDOUT    stalled, 429/5xx, cut short or past the deadline, all
  *                 retries spent
  *   -EPROTO       an answer that is not what HTTP or S3 would send: HTML where
- *                 a listing was asked, XML that does not parse, a page that
- *                 repeats, a length that does not hold
+ *                 a listing, a .zip or a .CHECKSUM was asked, XML that does not
+ *                 parse, a page that repeats, a length that does not hold, a
+ *                 redirect that is not to be followed
  *   -EFBIG        more bytes than the caller said it would take
  *   -EOPNOTSUPP   origin_tail(): the origin ignores ranges
  *   -ECANCELED    origin_cancel() or origin_free()
@@ -77,13 +78,14 @@ struct origin_config {
 struct origin_meta {
 	char etag[ORIGIN_ETAG_MAX]; /* without quotes or W/; "" if unknown */
 	int64_t last_modified;	    /* seconds since 1970; -1 if unknown */
-	uint64_t size;		    /* of the whole object; UINT64_MAX unknown */
+	uint64_t size; /* of the whole object; UINT64_MAX unknown */
 };
 
 /*
  * origin_create() - check the URLs and start the thread.
  * The strings of @cfg are copied. Nothing is contacted yet.
- * Returns 0, -EINVAL for a URL that is not http(s), -ENOMEM, or what
+ * Returns 0, -EINVAL for a URL that is not http(s) (or has a user or a query
+ * in it) and for `connections` out of bounds, -ENOMEM, or what
  * pthread_create(3) gave.
  */
 int origin_create(struct origin **out, const struct origin_config *cfg);
@@ -124,8 +126,9 @@ origin_id origin_list(struct origin *o, const char *prefix, size_t limit,
 /*
  * origin_tail() - the last @len bytes of an object (all, if it is shorter).
  * Draws from the size bucket. An origin that ignores Range gets its answer
- * used if the whole object is at most 64 KiB, else the body is dropped and the
- * answer is -EOPNOTSUPP with @meta filled in as far as known.
+ * used if the whole object is at most 64 KiB (or @len, if that is more), else
+ * the body is dropped and the answer is -EOPNOTSUPP with @meta filled in as far
+ * as known.
  * @tail is valid during the callback only; @meta is never NULL.
  */
 typedef void origin_tail_fn(void *arg, int err, const struct origin_meta *meta,

@@ -1,0 +1,40 @@
+#include "fetch/bucket.h"
+
+static const double NS_PER_S = 1e9;
+
+/* A rate of one token in many years must not overflow the wait. */
+static const double WAIT_MAX_NS = 3600 * 1e9;
+
+void bucket_init(struct bucket *b, double rate_per_s, double burst,
+		 uint64_t now_ns)
+{
+	b->rate_per_s = rate_per_s > 0 ? rate_per_s : 0;
+	b->burst = burst > 1 ? burst : 1;
+	b->tokens = b->burst;
+	b->at_ns = now_ns;
+}
+
+static void refill(struct bucket *b, uint64_t now_ns)
+{
+	if (now_ns <= b->at_ns)
+		return;
+	b->tokens += (double)(now_ns - b->at_ns) * b->rate_per_s / NS_PER_S;
+	if (b->tokens > b->burst)
+		b->tokens = b->burst;
+	b->at_ns = now_ns;
+}
+
+uint64_t bucket_take(struct bucket *b, uint64_t now_ns)
+{
+	double wait_ns;
+
+	if (b->rate_per_s == 0)
+		return 0;
+	refill(b, now_ns);
+	if (b->tokens >= 1) {
+		b->tokens -= 1;
+		return 0;
+	}
+	wait_ns = (1 - b->tokens) / b->rate_per_s * NS_PER_S;
+	return (uint64_t)(wait_ns < WAIT_MAX_NS ? wait_ns : WAIT_MAX_NS) + 1;
+}
