@@ -34,7 +34,7 @@ class Job:
     archive: keys.Archive
     seed: int
     rows: Optional[int] = None
-    last_rows: Optional[int] = None
+    since: int = 0
     checksum: bool = True
     defect: Optional[str] = None
     hazard: Optional[str] = None
@@ -66,7 +66,7 @@ def make(root, job):
 
 def write_plain(path, job, when):
     archive = job.archive
-    lines = rows.lines_of(archive, job.seed, job.rows, job.last_rows)
+    lines = rows.lines_of(archive, job.seed, job.rows, job.since)
     found = None
     if job.defect:
         lines, found = defects.spoil(job.defect, list(lines), archive,
@@ -107,7 +107,9 @@ def sample_jobs(seed):
     add("spot", "klines", "4USDT", "1h", "2025-12-01..2025-12-02")
     add("spot", "klines", CHINESE, "1m", "2025-11-01..2025-11-02")
     add("spot", "klines", CHINESE, "1h", "2025-10", "2025-11")
-    add("spot", "klines", "牛来USDT", "1s", "2025-10", last_rows=7200)
+    # a month of one-second candles would be large: one listed at its end
+    add("spot", "klines", "牛来USDT", "1s", "2025-10",
+        since=1761948000_000)
     add("spot", "klines", "ADABKRW", "1d", "2020-8", checksum=False)
     add("spot", "klines", "ADABKRW", "1d", "2020-09")
     add("spot", "klines", "FILBNB", "1d", "2021-07", checksum=False)
@@ -162,8 +164,8 @@ def sample_jobs(seed):
     add("cm", "liquidationSnapshot", "BTCUSD_PERP", None,
         "2023-06-25..2023-06-27")
     add("cm", "liquidationSnapshot", "ADAUSD_PERP", None, "2023-06-26")
-    for symbol in ("BTCBVOLUSDT", "ETHBVOLUSDT"):
-        add("option", "BVOLIndex", symbol, None, "2025-04-29..2025-04-30")
+    add("option", "BVOLIndex", "BTCBVOLUSDT", None, "2025-04-29..2025-04-30")
+    add("option", "BVOLIndex", "ETHBVOLUSDT", None, "2025-04-30")
     for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT"):
         add("option", "EOHSummary", symbol, None, "2023-10-20..2023-10-21")
     return jobs

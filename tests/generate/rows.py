@@ -7,6 +7,7 @@ its daily ones, and opens and closes agree between intervals and datasets.
 
 import calendar
 import datetime
+import functools
 import math
 import random
 
@@ -161,11 +162,14 @@ def kline_opens(archive, day):
             yield t, t + step
 
 
-def klines(archive, day, market, rng, rows):
+def klines(archive, day, market, rng, rows, since=0):
     unit = unit_of(archive, day)
+    last = None
     derived = archive.dataset in ("markPriceKlines", "indexPriceKlines")
     for start, end in kline_opens(archive, day):
-        first, last = market.at(start), market.at(end)
+        if start < since:
+            continue
+        first, last = last or market.at(start), market.at(end)
         seconds = (end - start) // 1000
         spread = max(2, int(first * seconds ** .5 / 30000))
         high = max(first, last) + rng.randrange(spread)
@@ -388,32 +392,28 @@ MAKERS = {
 }
 
 
-def lines_of(archive, seed=0, rows=None, last_rows=None):
+def lines_of(archive, seed=0, rows=None, since=0):
     """All lines of an archive's CSV, the header too, without their LF.
 
     rows: of the whole archive; datasets on a grid of time just end there.
-    last_rows: only the last so many, as for a symbol listed late in a month.
+    since: no candle before (ms), as for a symbol listed amid a month.
     """
     header = header_of(archive)
     if header:
         yield header
     market = Market(seed, archive.market, archive.symbol)
-    days = archive.days
-    if last_rows:
-        candles = DAY_MS // INTERVALS_MS[archive.interval]
-        days = days[-(-(-last_rows // candles)):]
-        rows = None
+    maker = MAKERS[archive.dataset]
+    if since:
+        maker = functools.partial(maker, since=since)
     written = 0
-    skip = len(days) * candles - last_rows if last_rows else 0
-    for day in days:
+    for day in archive.days:
+        if midnight(day) + DAY_MS <= since:
+            continue
         rng = random.Random(
             f"{seed}/{archive.market}/{archive.dataset}/{archive.symbol}/"
             f"{archive.interval}/{day}")
-        for line in MAKERS[archive.dataset](archive, day, market, rng, rows):
-            if skip:
-                skip -= 1
-                continue
-            if rows is not None and written >= rows:
+        for line in maker(archive, day, market, rng, rows):
+            if written == rows:
                 return
             yield line
             written += 1
