@@ -186,11 +186,15 @@ int loop_create(struct loop **out, unsigned int connections)
 	return 0;
 }
 
+void loop_join(struct loop *l)
+{
+	pthread_join(l->thread, NULL);
+}
+
 void loop_free(struct loop *l)
 {
 	if (!l)
 		return;
-	pthread_join(l->thread, NULL);
 	curl_multi_cleanup(l->multi);
 	pthread_mutex_destroy(&l->lock);
 	free(l);

@@ -2,7 +2,7 @@
  * loop - the one thread of fetch/: runs calls handed to it, timers, and the
  * transfers of a curl multi handle.
  *
- * All but loop_create(), loop_post() and loop_free() is for that thread only,
+ * All but loop_create(), loop_post(), loop_join() and loop_free() is for that thread only,
  * and not from inside a libcurl callback (libcurl forbids that).
  */
 #ifndef FETCH_LOOP_H
@@ -44,7 +44,9 @@ struct loop_transfer {
  */
 int loop_create(struct loop **out, unsigned int connections);
 
-/* Waits until the thread has ended, which loop_quit() makes it do. */
+/* Waits until the thread has ended, which loop_quit() makes it do. Once. */
+void loop_join(struct loop *l);
+/* After loop_join(). */
 void loop_free(struct loop *l);
 
 /* loop_post() - run @c on the thread, in the order of posting. Any thread. */

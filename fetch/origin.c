@@ -39,6 +39,7 @@ struct origin {
 
 	pthread_mutex_t lock;
 	struct slots ops; /* protected by lock */
+	bool stopped;	  /* protected by lock: nothing is posted any more */
 };
 
 struct op;
@@ -253,12 +254,14 @@ static origin_id op_submit(struct op *op)
 	struct origin *o = op->origin;
 	origin_id id;
 
+	/* Posted under the lock, so that it comes before the call that stops
+	 * the loop, or not at all. */
 	pthread_mutex_lock(&o->lock);
-	id = op->id = slots_add(&o->ops, op);
-	pthread_mutex_unlock(&o->lock);
+	id = op->id = o->stopped ? 0 : slots_add(&o->ops, op);
 	if (id)
 		loop_post(o->loop, &op->start);
-	else
+	pthread_mutex_unlock(&o->lock);
+	if (!id)
 		op_free(op);
 	return id;
 }
@@ -717,13 +720,41 @@ int origin_create(struct origin **out, const struct origin_config *cfg)
 	return err;
 }
 
+void origin_stop(struct origin *o)
+{
+	bool first;
+
+	pthread_mutex_lock(&o->lock);
+	first = !o->stopped;
+	o->stopped = true;
+	pthread_mutex_unlock(&o->lock);
+	if (!first)
+		return;
+	loop_post(o->loop, &o->stop);
+	loop_join(o->loop);
+}
+
 void origin_free(struct origin *o)
 {
 	if (!o)
 		return;
-	loop_post(o->loop, &o->stop);
+	origin_stop(o);
 	loop_free(o->loop);
 	origin_destroy(o);
+}
+
+int origin_url(const struct origin *o, const char *key, char *out, size_t size)
+{
+	char *url = url_object(o->objects, key);
+	int err = -ENOMEM;
+
+	if (url) {
+		err = strlen(url) < size ? 0 : -ERANGE;
+		if (!err)
+			strcpy(out, url);
+	}
+	free(url);
+	return err;
 }
 
 unsigned int origin_connections(const struct origin *o)
