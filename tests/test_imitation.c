@@ -910,6 +910,42 @@ static void test_imitation__same_seed_same_faults(void **state)
 	assert_string_not_equal(seen[0], seen[2]);
 }
 
+/* Two keys asked in turn, or one after the other: each has its own draws. */
+static void test_imitation__jitter_is_drawn_for_each_key(void **state)
+{
+	static const char rules[] =
+		"{\"seed\": 5, \"rules\": [{\"delay_ms\": 1000,"
+		" \"delay_jitter_ms\": 500}]}";
+	int64_t delays[2][2][50], least = INT64_MAX, most = 0;
+	struct imitation_fault fault;
+
+	(void)state;
+	for (size_t order = 0; order < 2; order++) {
+		struct imitation_rules *r;
+
+		assert_int_equal(imitation_rules_parse(&r, rules, NULL, 0), 0);
+		for (size_t i = 0; i < 100; i++) {
+			size_t key = order ? i / 50 : i % 2;
+			size_t nth = order ? i % 50 : i / 2;
+
+			imitation_rules_judge(r, IMITATION_OBJECT,
+					      IMITATION_MAIN, key ? "b" : "a",
+					      &fault);
+			assert_in_range(fault.delay_ms, 1000, 1499);
+			delays[order][key][nth] = fault.delay_ms;
+			if (fault.delay_ms < least)
+				least = fault.delay_ms;
+			if (fault.delay_ms > most)
+				most = fault.delay_ms;
+		}
+		imitation_rules_unref(r);
+	}
+	assert_memory_equal(delays[0], delays[1], sizeof(delays[0]));
+	assert_memory_not_equal(delays[0][0], delays[0][1],
+				sizeof(delays[0][0]));
+	assert_true(most - least > 250);
+}
+
 static void test_imitation__bodies_are_cut_and_falsified(void **state)
 {
 	struct fixture *f = *state;
@@ -985,8 +1021,11 @@ static void test_imitation__objects_are_replaced(void **state)
 	a = get(f, "/data.binance.vision?prefix=" DAY1, NULL);
 	assert_has_not(a.body, "-2&quot;");
 	done(&a);
-	set_rules(f, "[{\"etag\": \"\"}]");
+	set_rules(f, "[{\"etag\": \"\", \"cut_after\": 1}]");
+	/* control is above the rules */
+	assert_get(f, "/_control/held", NULL, 200, "{\"held\":0}");
 	a = get(f, "/" DAY1, NULL);
+	assert_int_equal(a.code, CURLE_PARTIAL_FILE);
 	assert_has_not(a.head, "ETag");
 	done(&a);
 }
@@ -1347,6 +1386,7 @@ int main(void)
 		TEST(test_imitation__rules_choose_requests),
 		TEST(test_imitation__rules_count_requests),
 		TEST(test_imitation__same_seed_same_faults),
+		cmocka_unit_test(test_imitation__jitter_is_drawn_for_each_key),
 		TEST(test_imitation__bodies_are_cut_and_falsified),
 		TEST(test_imitation__objects_are_replaced),
 		TEST(test_imitation__checksums_go_wrong),

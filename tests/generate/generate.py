@@ -2,8 +2,8 @@
 """Make a tree of archives as Binance Vision has them, with invented values.
 
 Writes DIR/data/... for tests/origin to serve, and DIR/manifest.json, which
-says of each archive what its CSV is. The same arguments give the same bytes,
-whatever the machine. Further runs into the same DIR add to it.
+says of each archive what its CSV is. The same arguments give the same bytes
+wherever zip and zlib are the same. Further runs into the same DIR add to it.
 
 Not affiliated with Binance; no real data in it.
 """

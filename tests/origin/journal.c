@@ -159,16 +159,16 @@ void imitation_journal_status(struct imitation_journal *j, uint64_t id,
 }
 
 void imitation_journal_bytes(struct imitation_journal *j, uint64_t id,
-			     int64_t bytes)
+			     uint64_t bytes)
 {
 	struct line *l;
 
 	pthread_mutex_lock(&j->lock);
 	if (counts_locked(j, id))
-		j->stats.bytes += (uint64_t)bytes;
+		j->stats.bytes += bytes;
 	l = line_of_locked(j, id);
 	if (l)
-		l->bytes += (uint64_t)bytes;
+		l->bytes += bytes;
 	pthread_mutex_unlock(&j->lock);
 }
 

@@ -30,9 +30,9 @@ uint64_t imitation_journal_arrive(struct imitation_journal *j,
 				  const struct imitation_arrival *a);
 void imitation_journal_status(struct imitation_journal *j, uint64_t id,
 			      unsigned int status);
-/* Bytes of the body; negative takes back what was counted too early. */
+/* Bytes of the body. */
 void imitation_journal_bytes(struct imitation_journal *j, uint64_t id,
-			     int64_t bytes);
+			     uint64_t bytes);
 void imitation_journal_end(struct imitation_journal *j, uint64_t id,
 			   bool complete);
 void imitation_journal_connection(struct imitation_journal *j, int change);

@@ -94,8 +94,7 @@ unsigned int imitation_held(struct imitation *im, const char *name,
 
 struct imitation_stats {
 	uint64_t requests; /* that arrived */
-	uint64_t bytes;	   /* of bodies, handed to the kernel; exact to the
-			      byte unless a client went away midway */
+	uint64_t bytes;	   /* of bodies, as handed to the kernel */
 	uint64_t by_kind[IMITATION_KINDS];
 	uint64_t by_host[2];
 	uint64_t by_status[600];

@@ -59,19 +59,35 @@ static const struct field {
 	enum field_type type;
 	size_t offset;
 } fields[] = {
-	FIELD(NUMBER, delay_ms),     FIELD(NUMBER, connection_delay_ms),
-	FIELD(NUMBER, status),	     FIELD(NUMBER, retry_after),
-	FIELD(NUMBER, cut_after),    FIELD(NUMBER, stall_after),
-	FIELD(NUMBER, stall_ms),     FIELD(NUMBER, hold_after),
-	FIELD(NUMBER, throttle),     FIELD(NUMBER, truncate_to),
-	FIELD(NUMBER, flip_at),	     FIELD(TEXT, hold),
-	FIELD(TEXT, body),	     FIELD(TEXT, content_type),
-	FIELD(TEXT, replace_with),   FIELD(TEXT, etag),
-	FIELD(TEXT, etag_suffix),    FIELD(OBJECT, headers),
-	FIELD(FLAG, drop),	     FIELD(FLAG, html),
-	FIELD(FLAG, chunked),	     FIELD(FLAG, ignore_range),
-	FIELD(FLAG, wrong_checksum), FIELD(FLAG, bad_xml),
-	FIELD(FLAG, repeat_page),    FIELD(FLAG, empty_list),
+	/* clang-format off */
+	FIELD(NUMBER, delay_ms),
+	FIELD(NUMBER, delay_jitter_ms),
+	FIELD(NUMBER, connection_delay_ms),
+	FIELD(NUMBER, status),
+	FIELD(NUMBER, retry_after),
+	FIELD(NUMBER, cut_after),
+	FIELD(NUMBER, stall_after),
+	FIELD(NUMBER, stall_ms),
+	FIELD(NUMBER, hold_after),
+	FIELD(NUMBER, throttle),
+	FIELD(NUMBER, truncate_to),
+	FIELD(NUMBER, flip_at),
+	FIELD(TEXT, hold),
+	FIELD(TEXT, body),
+	FIELD(TEXT, content_type),
+	FIELD(TEXT, replace_with),
+	FIELD(TEXT, etag),
+	FIELD(TEXT, etag_suffix),
+	FIELD(OBJECT, headers),
+	FIELD(FLAG, drop),
+	FIELD(FLAG, html),
+	FIELD(FLAG, chunked),
+	FIELD(FLAG, ignore_range),
+	FIELD(FLAG, wrong_checksum),
+	FIELD(FLAG, bad_xml),
+	FIELD(FLAG, repeat_page),
+	FIELD(FLAG, empty_list),
+	/* clang-format on */
 };
 
 #define N_FIELDS (sizeof(fields) / sizeof(fields[0]))
@@ -86,7 +102,7 @@ const char *imitation_host_name(enum imitation_host host)
 	return host_names[host];
 }
 
-static void fault_init(struct imitation_fault *fault)
+void imitation_fault_init(struct imitation_fault *fault)
 {
 	memset(fault, 0, sizeof(*fault));
 	for (size_t i = 0; i < N_FIELDS; i++) {
@@ -243,7 +259,7 @@ static int parse_rule(struct rule *rule, const cJSON *json, char *why,
 	rule->host = -1;
 	rule->probability = -1;
 	rule->listed = true;
-	fault_init(&rule->fault);
+	imitation_fault_init(&rule->fault);
 	if (!cJSON_IsObject(json)) {
 		snprintf(why, why_len, "a rule is an object");
 		return -EINVAL;
@@ -398,40 +414,56 @@ static bool concerns(const struct rule *rule, enum imitation_kind kind,
 	       fnmatch(rule->glob, key, 0) == 0;
 }
 
-static bool fires_locked(struct imitation_rules *r, size_t place,
-			 const char *key)
+/* How often the key was asked where the rule fires now, else 0. */
+static uint64_t fires_locked(struct imitation_rules *r, size_t place,
+			     const char *key)
 {
 	struct rule *rule = &r->rules[place];
 	struct tally *t = tally_of_locked(rule, key);
 	uint64_t matched, fired;
 
 	if (!t)
-		return false;
+		return 0;
 	rule->matched++;
 	t->matched++;
 	matched = rule->per_key ? t->matched : rule->matched;
 	fired = rule->per_key ? t->fired : rule->fired;
 	if (matched < rule->nth || (rule->times && fired >= rule->times))
-		return false;
+		return 0;
 	if (rule->probability >= 0 &&
 	    draw(r->seed, place, key, t->matched) >= rule->probability)
-		return false;
+		return 0;
 	rule->fired++;
 	t->fired++;
-	return true;
+	return t->matched;
 }
 
 void imitation_rules_judge(struct imitation_rules *r, enum imitation_kind kind,
 			   enum imitation_host host, const char *key,
 			   struct imitation_fault *fault)
 {
-	fault_init(fault);
+	double jitter = -1;
+	uint64_t nth;
+
+	imitation_fault_init(fault);
 	pthread_mutex_lock(&r->lock);
-	for (size_t i = 0; i < r->n; i++)
-		if (concerns(&r->rules[i], kind, (int)host, key) &&
-		    fires_locked(r, i, key))
-			fault_add(fault, &r->rules[i].fault);
+	for (size_t i = 0; i < r->n; i++) {
+		if (!concerns(&r->rules[i], kind, (int)host, key))
+			continue;
+		nth = fires_locked(r, i, key);
+		if (!nth)
+			continue;
+		fault_add(fault, &r->rules[i].fault);
+		if (jitter < 0 && fault->delay_jitter_ms >= 0)
+			jitter = draw(~r->seed, i, key, nth);
+	}
 	pthread_mutex_unlock(&r->lock);
+	if (jitter >= 0) {
+		if (fault->delay_ms < 0)
+			fault->delay_ms = 0;
+		fault->delay_ms +=
+			(int64_t)(jitter * (double)fault->delay_jitter_ms);
+	}
 }
 
 /* Would the next request for the object be answered by this rule? */
@@ -459,7 +491,7 @@ static bool stands_locked(struct rule *rule, const char *key)
 void imitation_rules_listed(struct imitation_rules *r, const char *key,
 			    struct imitation_fault *fault)
 {
-	fault_init(fault);
+	imitation_fault_init(fault);
 	pthread_mutex_lock(&r->lock);
 	for (size_t i = 0; i < r->n; i++)
 		if (stands_locked(&r->rules[i], key) &&

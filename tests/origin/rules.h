@@ -25,7 +25,8 @@
  * their fields add up, and of two rules with the same field the first counts.
  *
  *   "delay_ms"            before the answer
- *   "connection_delay_ms" the same, for a connection's first request only
+ *   "delay_jitter_ms"     up to so much more, drawn as "probability" is
+ *   "connection_delay_ms" as "delay_ms", for a connection's first request only
  *   "hold"                a name: wait until that name is released
  *   "hold_after"          hold after so many bytes of the body instead
  *   "drop"                true: close the connection without an answer
@@ -80,9 +81,10 @@ enum imitation_host { IMITATION_MAIN, IMITATION_MIRROR };
 #define IMITATION_UNSET INT64_MIN
 
 /* What is to happen to one request: numbers may be IMITATION_UNSET, texts
- * NULL. Texts and headers belong to the set of rules. */
+ * NULL. Texts and headers belong to the set of rules. Once judged, delay_ms has
+ * its jitter in it. */
 struct imitation_fault {
-	int64_t delay_ms, connection_delay_ms;
+	int64_t delay_ms, delay_jitter_ms, connection_delay_ms;
 	int64_t status, retry_after;
 	int64_t cut_after, stall_after, stall_ms, hold_after, throttle;
 	int64_t truncate_to, flip_at;
@@ -98,6 +100,9 @@ struct imitation_rules;
 
 const char *imitation_kind_name(enum imitation_kind kind);
 const char *imitation_host_name(enum imitation_host host);
+
+/* Nothing befalls. */
+void imitation_fault_init(struct imitation_fault *fault);
 
 /*
  * imitation_rules_parse() - a set of rules with one reference.
