@@ -44,31 +44,43 @@ struct pool_waiter {
 	/*
 	 * Runs on a pool thread, once, no lock held: the span is decoded
 	 * (err 0: call pool_get() again, which may have to wait again) or
-	 * can't be (err as from checkpoints_decode()).
+	 * can't be (err as from checkpoints_decode()). A span stays until
+	 * @ready has returned, so a pool_get() from inside it gets it for
+	 * certain. It may free @w.
 	 */
 	void (*ready)(struct pool_waiter *w, int err);
-	void *priv[4]; /* the pool's own */
+	struct {
+		struct pool_waiter *next, *prev;
+		struct pool_waiters *list; /* NULL: in none */
+		struct pool_source *source;
+		unsigned int stream;
+		uint64_t span, start;
+		size_t len;
+	} priv; /* the pool's own */
 };
 
 /*
  * @memory_bytes: of the arena; at least 4 slots are made. @workers: threads,
- * at least 1. Threads block all signals.
+ * at least 1. Threads block all signals. Returns 0, -ENOMEM, -EAGAIN.
  */
 int pool_create(struct pool **out, size_t memory_bytes, unsigned int workers);
+/* There must be no waiter and no pinned span left. */
 void pool_free(struct pool *p);
 
 /*
  * pool_get() - the span of @stream that holds @off.
  * Returns 1 with *out pinned (pool_put() it), 0 if @w will be called, or a
- * negative errno. With @w NULL never waits: -EAGAIN instead of 0, and the span
- * is being decoded.
+ * negative errno: -ENOENT and -EOPNOTSUPP as checkpoints_stream_size(), -EINVAL
+ * where @off is not below the stream's size. With @w NULL never waits: -EAGAIN
+ * instead of 0, and the span is being decoded if there was a slot for it.
  * Never blocks on decode or disk.
  */
 int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
 	     uint64_t off, struct pool_span *out, struct pool_waiter *w);
 void pool_put(struct pool *p, struct pool_span *span);
 
-/* True: @w will not be called any more. False: it was or is being called. */
+/* True: @w will not be called any more, and what nobody else waits for is given
+ * up if it has not begun. False: it was or is being called. */
 bool pool_cancel(struct pool *p, struct pool_waiter *w);
 
 /*
@@ -79,13 +91,17 @@ bool pool_cancel(struct pool *p, struct pool_waiter *w);
 void pool_ahead(struct pool *p, struct pool_source *s, unsigned int stream,
 		uint64_t off, unsigned int spans);
 
-/* Drops every span of @s; waits for a decode of it that is running. There
- * must be no pinned span and no waiter of it left. */
+/* Drops every span of @s and gives its memory back to the system; waits for a
+ * decode of it that is running. There must be no pinned span and no waiter of
+ * it left. May be called from a waiter's ready(). */
 void pool_source_close(struct pool *p, struct pool_source *s);
 
 struct pool_stats {
 	size_t slots, used, pinned;
-	uint64_t hits, decodes, ahead, waits;
+	uint64_t hits;	  /* spans asked for and there */
+	uint64_t decodes; /* begun, those ahead included */
+	uint64_t ahead;	  /* begun ahead */
+	uint64_t waits;	  /* for a slot, all being pinned or filled */
 };
 void pool_stats(struct pool *p, struct pool_stats *out);
 

@@ -1,0 +1,775 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cache/archive.h"
+#include "cache/checkpoints.h"
+#include "tests/support/archives.h"
+
+static struct archives dir;
+
+/* An object, its index, and the room of one span with a guard behind it. */
+struct object {
+	int fd;
+	uint64_t size;
+	struct archive_directory *directory;
+	struct checkpoints_id id;
+	struct checkpoints *cp;
+	unsigned char *span;
+};
+
+enum { GUARD = 64 };
+
+static int setup(void **state)
+{
+	(void)state;
+	archives_create(&dir, "csv_like stored compressible several "
+			      "descriptors damaged huge");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	archives_remove(&dir);
+	return 0;
+}
+
+/* ---- building ---- */
+
+/* What the sink has seen is compared with this. */
+struct seen {
+	const unsigned char *plain;
+	size_t len;
+	uint64_t next[16]; /* of each stream */
+};
+
+static int check_seen(void *arg, unsigned int stream, uint64_t off,
+		      const void *buf, size_t len)
+{
+	struct seen *s = arg;
+
+	assert_true(stream < 16);
+	assert_int_equal(off, s->next[stream]);
+	s->next[stream] += len;
+	if (stream == 1 && s->plain) {
+		assert_true(off + len <= s->len);
+		assert_memory_equal(buf, s->plain + off, len);
+	}
+	return 0;
+}
+
+static void feed_raw(struct checkpoints_builder *b, int fd, uint64_t size)
+{
+	static unsigned char buf[70001]; /* no multiple of a piece */
+	uint64_t at = 0;
+
+	while (at < size) {
+		size_t want = size - at < sizeof(buf) ? size - at : sizeof(buf);
+		ssize_t n = pread(fd, buf, want, (off_t)at);
+
+		assert_true(n > 0);
+		assert_int_equal(checkpoints_builder_raw(b, buf, (size_t)n), 0);
+		at += (uint64_t)n;
+	}
+}
+
+static int build(struct object *o, const char *index, uint64_t budget,
+		 checkpoints_sink_fn *sink, void *arg)
+{
+	struct checkpoints_builder *b;
+	int err;
+
+	assert_int_equal(checkpoints_builder_create(&b, dir.dirfd, index,
+						    o->directory),
+			 0);
+	feed_raw(b, o->fd, o->size);
+	do
+		err = checkpoints_builder_step(b, o->fd, o->size, budget, sink,
+					       arg);
+	while (err == 1);
+	if (!err)
+		err = checkpoints_builder_finish(b, &o->id);
+	checkpoints_builder_free(b);
+	return err;
+}
+
+static void object_open(struct object *o, const char *name)
+{
+	char zip[64];
+
+	memset(o, 0, sizeof(*o));
+	snprintf(zip, sizeof(zip), "%s.zip", name);
+	o->fd = archives_open(&dir, zip, &o->size);
+	assert_int_equal(archive_read_fd(&o->directory, o->fd, o->size), 0);
+	o->id.size = o->size;
+	memset(o->id.sha256, 0x5a, sizeof(o->id.sha256));
+	o->span = malloc(CHECKPOINTS_SPAN + GUARD);
+	assert_non_null(o->span);
+	memset(o->span + CHECKPOINTS_SPAN, 0xee, GUARD);
+}
+
+static void object_load(struct object *o, const char *name)
+{
+	object_open(o, name);
+	assert_int_equal(build(o, "index", 1 << 20, NULL, NULL), 0);
+	assert_int_equal(checkpoints_load(&o->cp, dir.dirfd, "index", &o->id),
+			 0);
+}
+
+static void object_close(struct object *o)
+{
+	for (size_t i = 0; i < GUARD; i++)
+		assert_int_equal(o->span[CHECKPOINTS_SPAN + i], 0xee);
+	checkpoints_free(o->cp);
+	archive_directory_free(o->directory);
+	free(o->span);
+	close(o->fd);
+}
+
+/* Decodes the span that holds @off; its length, or an error. */
+static ssize_t decode_at(struct object *o, unsigned int stream, uint64_t off,
+			 uint64_t *start)
+{
+	uint64_t span;
+	ssize_t n;
+	size_t len;
+
+	checkpoints_span_at(o->cp, stream, off, &span, start, &len);
+	assert_true(*start <= off && off - *start < len);
+	assert_true(len <= CHECKPOINTS_SPAN);
+	n = checkpoints_decode(o->cp, o->fd, stream, span, o->span);
+	assert_true(n < 0 || (size_t)n == len);
+	return n;
+}
+
+/* Every span on its own, the last first. */
+static void check_stream(struct object *o, unsigned int stream,
+			 const unsigned char *plain, size_t len)
+{
+	uint64_t size, start;
+
+	assert_int_equal(checkpoints_stream_size(o->cp, stream, &size), 0);
+	assert_int_equal(size, len);
+	for (uint64_t end = size; end; end = start) {
+		ssize_t n = decode_at(o, stream, end - 1, &start);
+
+		assert_int_equal(n, end - start);
+		assert_memory_equal(o->span, plain + start, (size_t)n);
+	}
+}
+
+static void check_archive(const char *name)
+{
+	struct object o;
+	unsigned char *plain, *zip;
+	char file[64];
+	size_t len, zip_len;
+	struct seen seen = {0};
+
+	object_open(&o, name);
+	snprintf(file, sizeof(file), "%s.plain", name);
+	plain = archives_read(&dir, file, &len);
+	snprintf(file, sizeof(file), "%s.zip", name);
+	zip = archives_read(&dir, file, &zip_len);
+	seen.plain = plain;
+	seen.len = len;
+	assert_int_equal(build(&o, "index", 100000, check_seen, &seen), 0);
+	assert_int_equal(seen.next[1], len);
+	assert_int_equal(checkpoints_load(&o.cp, dir.dirfd, "index", &o.id), 0);
+	check_stream(&o, 1, plain, len);
+	check_stream(&o, 0, zip, zip_len);
+	object_close(&o);
+	free(plain);
+	free(zip);
+}
+
+static void
+test_checkpoints__every_span_of_any_kind_of_stream_is_exact(void **state)
+{
+	static const char *const names[] = {
+		"csv",	      "small-blocks", "fixed",	     "stored-blocks",
+		"stored",     "zeros",	      "long-blocks", "whole-spans",
+		"one-byte",   "mixed-0",      "mixed-1",     "mixed-2",
+		"descriptor",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		check_archive(names[i]);
+}
+
+static void test_checkpoints__reads_at_any_offset_in_any_order(void **state)
+{
+	struct object o;
+	unsigned char *plain;
+	uint64_t seed = 1;
+	size_t len;
+
+	(void)state;
+	object_load(&o, "csv");
+	plain = archives_read(&dir, "csv.plain", &len);
+	for (int i = 0; i < 300; i++) {
+		uint64_t off = archives_random(&seed) % len, start;
+		ssize_t n = decode_at(&o, 1, off, &start);
+
+		assert_true(n > 0);
+		assert_memory_equal(o.span, plain + start, (size_t)n);
+	}
+	free(plain);
+	object_close(&o);
+}
+
+static void test_checkpoints__members_of_one_archive_are_streams(void **state)
+{
+	struct object o;
+	unsigned char *text;
+	uint64_t size;
+	size_t len;
+
+	(void)state;
+	object_load(&o, "several");
+	text = archives_read(&dir, "several.plain", &len);
+	assert_int_equal(checkpoints_streams(o.cp), 8);
+	check_stream(&o, 1, text, len);
+	assert_int_equal(checkpoints_stream_size(o.cp, 2, &size), -ENOENT);
+	assert_int_equal(checkpoints_stream_size(o.cp, 3, &size), 0);
+	assert_int_equal(size, 2 * 1048576 + 77);
+	assert_int_equal(checkpoints_stream_size(o.cp, 4, &size), 0);
+	assert_int_equal(size, 0);
+	assert_int_equal(checkpoints_stream_size(o.cp, 5, &size), 0);
+	assert_int_equal(size, 0);
+	assert_int_equal(checkpoints_stream_size(o.cp, 6, &size), -EOPNOTSUPP);
+	check_stream(&o, 7, (const unsigned char *)"a,b\n", 4);
+	assert_int_equal(checkpoints_stream_size(o.cp, 8, &size), -ENOENT);
+	assert_int_equal(checkpoints_decode(o.cp, o.fd, 2, 0, o.span),
+			 -EBADMSG);
+	assert_int_equal(checkpoints_decode(o.cp, o.fd, 4, 0, o.span),
+			 -EBADMSG);
+	free(text);
+	object_close(&o);
+}
+
+/* "huge": 16 MiB chunks of their number and bytes that count. */
+static unsigned char huge_byte(uint64_t off)
+{
+	uint64_t in_chunk = off % (16 << 20);
+
+	if (in_chunk < 8)
+		return (unsigned char)(off / (16 << 20) >> 8 * in_chunk);
+	return (unsigned char)in_chunk;
+}
+
+static void test_checkpoints__a_member_over_4_GiB_is_read_right(void **state)
+{
+	const uint64_t size = UINT64_C(260) << 24;
+	struct object o;
+	uint64_t seed = 2, start;
+
+	(void)state;
+	object_load(&o, "huge");
+	assert_true(checkpoints_memory(o.cp) < 200000);
+	for (int i = 0; i < 60; i++) {
+		uint64_t off = i ? archives_random(&seed) % size : size - 1;
+		ssize_t n = decode_at(&o, 1, off, &start);
+
+		assert_true(n > 0);
+		for (ssize_t k = 0; k < n; k++) {
+			if (o.span[k] != huge_byte(start + (uint64_t)k))
+				fail_msg("wrong at %ju", (uintmax_t)start + k);
+		}
+	}
+	object_close(&o);
+}
+
+static void test_checkpoints__damaged_members_are_refused(void **state)
+{
+	static const char *const names[] = {
+		"bad-crc",	   "bad-longer",       "bad-shorter",
+		"bad-garbage",	   "bad-much-shorter", "bad-cut",
+		"bad-cut-early",   "bad-block",	       "bad-no-stream",
+		"bad-stored-size", "bad-empty-blocks",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		struct object o;
+		struct stat st;
+
+		object_open(&o, names[i]);
+		if (build(&o, "bad-index", 1 << 20, NULL, NULL) != -EBADMSG)
+			fail_msg("%s was taken", names[i]);
+		assert_int_equal(fstatat(dir.dirfd, "bad-index", &st, 0), -1);
+		object_close(&o);
+	}
+}
+
+static int refuse(void *arg, unsigned int stream, uint64_t off, const void *buf,
+		  size_t len)
+{
+	(void)arg;
+	(void)stream;
+	(void)buf;
+	(void)len;
+	return off > 0 ? -ECANCELED : 0;
+}
+
+static void test_checkpoints__the_sink_can_stop_the_pass(void **state)
+{
+	struct object o;
+
+	(void)state;
+	object_open(&o, "csv");
+	assert_int_equal(build(&o, "stopped", 1 << 20, refuse, NULL),
+			 -ECANCELED);
+	object_close(&o);
+}
+
+static int count(void *arg, unsigned int stream, uint64_t off, const void *buf,
+		 size_t len)
+{
+	(void)stream;
+	(void)off;
+	(void)buf;
+	*(uint64_t *)arg += len;
+	return 0;
+}
+
+static void test_checkpoints__a_step_does_about_its_budget(void **state)
+{
+	struct checkpoints_builder *b;
+	struct object o;
+	uint64_t all = 0, before = 0;
+	int ret;
+
+	(void)state;
+	object_open(&o, "zeros");
+	assert_int_equal(checkpoints_builder_create(&b, dir.dirfd, "steps",
+						    o.directory),
+			 0);
+	do {
+		ret = checkpoints_builder_step(b, o.fd, o.size, 1 << 20, count,
+					       &all);
+		assert_true(all - before <= 2 << 20);
+		before = all;
+	} while (ret == 1);
+	assert_int_equal(ret, 0);
+	assert_int_equal(all, 6 * 1048576 + 5);
+	checkpoints_builder_free(b);
+	object_close(&o);
+}
+
+static void test_checkpoints__finish_wants_all_of_the_object(void **state)
+{
+	struct checkpoints_builder *b;
+	struct object o;
+
+	(void)state;
+	object_open(&o, "csv");
+	assert_int_equal(checkpoints_builder_create(&b, dir.dirfd, "part",
+						    o.directory),
+			 0);
+	feed_raw(b, o.fd, o.size);
+	assert_int_equal(checkpoints_builder_finish(b, &o.id), -EINVAL);
+	checkpoints_builder_free(b);
+	assert_int_equal(
+		checkpoints_builder_create(&b, dir.dirfd, "part", NULL), 0);
+	feed_raw(b, o.fd, o.size - 1);
+	assert_int_equal(
+		checkpoints_builder_step(b, o.fd, o.size, 1, NULL, NULL), 0);
+	assert_int_equal(checkpoints_builder_finish(b, &o.id), -EINVAL);
+	checkpoints_builder_free(b);
+	object_close(&o);
+}
+
+static void
+test_checkpoints__an_object_that_is_no_zip_has_stream_0(void **state)
+{
+	unsigned char *plain;
+	struct object o;
+	size_t len;
+
+	(void)state;
+	object_open(&o, "csv");
+	close(o.fd);
+	archive_directory_free(o.directory);
+	o.directory = NULL;
+	o.fd = archives_open(&dir, "csv.plain", &o.size);
+	o.id.size = o.size;
+	plain = archives_read(&dir, "csv.plain", &len);
+	assert_int_equal(build(&o, "flat", 1, NULL, NULL), 0);
+	assert_int_equal(checkpoints_load(&o.cp, dir.dirfd, "flat", &o.id), 0);
+	assert_int_equal(checkpoints_streams(o.cp), 1);
+	check_stream(&o, 0, plain, len);
+	free(plain);
+	object_close(&o);
+}
+
+/* ---- damage after the fact ---- */
+
+static void flip(int fd, uint64_t bit)
+{
+	unsigned char c;
+
+	assert_int_equal(pread(fd, &c, 1, (off_t)(bit / 8)), 1);
+	c ^= (unsigned char)(1u << bit % 8);
+	assert_int_equal(pwrite(fd, &c, 1, (off_t)(bit / 8)), 1);
+}
+
+/* All that can be read is right; the number of spans that can't. */
+static int check_or_refused(struct object *o, const unsigned char *plain,
+			    size_t len)
+{
+	uint64_t start;
+	int refused = 0;
+
+	for (uint64_t end = len; end; end = start) {
+		ssize_t n = decode_at(o, 1, end - 1, &start);
+
+		if (n < 0) {
+			assert_int_equal(n, -EBADMSG);
+			refused++;
+			continue;
+		}
+		assert_memory_equal(o->span, plain + start, (size_t)n);
+	}
+	return refused;
+}
+
+static void test_checkpoints__a_flipped_bit_in_the_index_is_seen(void **state)
+{
+	unsigned char *plain;
+	struct object o;
+	uint64_t seed = 3, bits;
+	size_t len;
+	int fd;
+
+	(void)state;
+	object_load(&o, "csv");
+	plain = archives_read(&dir, "csv.plain", &len);
+	fd = archives_open(&dir, "index", &bits);
+	bits *= 8;
+	for (int i = 0; i < 200; i++) {
+		uint64_t bit = archives_random(&seed) % bits;
+		int err;
+
+		/* Half of them in the header and the tables. */
+		if (i % 2)
+			bit = i % 4 == 1 ? bit % (128 * 8)
+					 : bits - 1 - bit % (200 * 8);
+		flip(fd, bit);
+		checkpoints_free(o.cp);
+		o.cp = NULL;
+		err = checkpoints_load(&o.cp, dir.dirfd, "index", &o.id);
+		/* Bits of the CRCs of stream 0 matter to no span of this. */
+		if (err)
+			assert_int_equal(err, -EBADMSG);
+		else
+			assert_true(check_or_refused(&o, plain, len) <= 1);
+		if (i % 2)
+			assert_int_equal(err, -EBADMSG);
+		flip(fd, bit);
+		if (err)
+			assert_int_equal(checkpoints_load(&o.cp, dir.dirfd,
+							  "index", &o.id),
+					 0);
+	}
+	assert_int_equal(check_or_refused(&o, plain, len), 0);
+	close(fd);
+	free(plain);
+	object_close(&o);
+}
+
+static void test_checkpoints__a_flipped_bit_in_the_zip_is_seen(void **state)
+{
+	unsigned char *plain;
+	struct object o;
+	uint64_t seed = 4;
+	int refused = 0;
+	size_t len;
+
+	(void)state;
+	object_load(&o, "csv");
+	plain = archives_read(&dir, "csv.plain", &len);
+	for (int i = 0; i < 100; i++) {
+		uint64_t bit = archives_random(&seed) % (o.size * 8);
+
+		flip(o.fd, bit);
+		refused += check_or_refused(&o, plain, len);
+		flip(o.fd, bit);
+	}
+	/* Blocks may come to nothing, most do not. */
+	assert_true(refused >= 90);
+	free(plain);
+	object_close(&o);
+}
+
+static void
+test_checkpoints__a_zip_damaged_before_is_never_admitted(void **state)
+{
+	struct seen seen = {0};
+	struct object o;
+	uint64_t seed = 5;
+	int refused = 0;
+
+	(void)state;
+	object_open(&o, "csv");
+	seen.plain = archives_read(&dir, "csv.plain", &seen.len);
+	for (int i = 0; i < 60; i++) {
+		/* Below the directory, which is parsed already. */
+		uint64_t bit = archives_random(&seed) % ((o.size - 200) * 8);
+		uint64_t all = 0;
+		int err;
+
+		flip(o.fd, bit);
+		err = build(&o, "hurt", 1 << 20, count, &all);
+		if (err) {
+			assert_int_equal(err, -EBADMSG);
+			refused++;
+		} else {
+			assert_int_equal(all, seen.len);
+		}
+		flip(o.fd, bit);
+	}
+	assert_true(refused >= 55);
+	free((void *)seen.plain);
+	object_close(&o);
+}
+
+static void test_checkpoints__an_index_cut_anywhere_is_refused(void **state)
+{
+	struct checkpoints *cp;
+	struct object o;
+	uint64_t size;
+	int fd;
+
+	(void)state;
+	object_load(&o, "csv");
+	fd = archives_open(&dir, "index", &size);
+	for (uint64_t len = size; len-- > 0;) {
+		assert_int_equal(ftruncate(fd, (off_t)len), 0);
+		if (checkpoints_load(&cp, dir.dirfd, "index", &o.id) !=
+		    -EBADMSG)
+			fail_msg("taken at %ju", (uintmax_t)len);
+	}
+	/* And the one that was loaded before has lost its file. */
+	assert_int_equal(checkpoints_decode(o.cp, o.fd, 1, 0, o.span),
+			 -EBADMSG);
+	close(fd);
+	object_close(&o);
+}
+
+static void test_checkpoints__an_index_is_for_one_object(void **state)
+{
+	struct checkpoints_id other;
+	struct checkpoints *cp;
+	struct object o;
+
+	(void)state;
+	object_load(&o, "csv");
+	other = o.id;
+	other.sha256[31] ^= 1;
+	assert_int_equal(checkpoints_load(&cp, dir.dirfd, "index", &other),
+			 -EBADMSG);
+	other = o.id;
+	other.size++;
+	assert_int_equal(checkpoints_load(&cp, dir.dirfd, "index", &other),
+			 -EBADMSG);
+	assert_int_equal(checkpoints_load(&cp, dir.dirfd, "nowhere", &o.id),
+			 -ENOENT);
+	object_close(&o);
+}
+
+static void test_checkpoints__an_object_cut_short_is_seen(void **state)
+{
+	struct object o;
+	uint64_t start;
+
+	(void)state;
+	object_load(&o, "small-blocks");
+	assert_int_equal(ftruncate(o.fd, (off_t)(o.size / 2)), 0);
+	assert_int_equal(decode_at(&o, 1, 4000000, &start), -EBADMSG);
+	assert_true(decode_at(&o, 1, 0, &start) > 0);
+	object_close(&o);
+}
+
+static void test_checkpoints__the_index_is_small(void **state)
+{
+	struct object o;
+	struct stat st;
+
+	(void)state;
+	object_load(&o, "csv");
+	assert_int_equal(fstatat(dir.dirfd, "index", &st, 0), 0);
+	assert_true((uint64_t)st.st_size * 100 <= o.size * 4);
+	object_close(&o);
+}
+
+/* ---- several threads ---- */
+
+struct decoder {
+	struct object *o;
+	const unsigned char *plain;
+	size_t len;
+	uint64_t seed;
+	int wrong;
+	pthread_t thread;
+};
+
+static void *decode_many(void *arg)
+{
+	struct decoder *d = arg;
+	unsigned char *buf = malloc(CHECKPOINTS_SPAN);
+
+	for (int i = 0; buf && i < 50; i++) {
+		uint64_t off = archives_random(&d->seed) % d->len, span, start;
+		size_t len;
+
+		checkpoints_span_at(d->o->cp, 1, off, &span, &start, &len);
+		if (checkpoints_decode(d->o->cp, d->o->fd, 1, span, buf) !=
+			    (ssize_t)len ||
+		    memcmp(buf, d->plain + start, len))
+			d->wrong++;
+	}
+	free(buf);
+	return NULL;
+}
+
+static void test_checkpoints__threads_share_an_index(void **state)
+{
+	unsigned char *plain;
+	struct decoder d[4];
+	struct object o;
+	size_t len;
+
+	(void)state;
+	object_load(&o, "csv");
+	plain = archives_read(&dir, "csv.plain", &len);
+	for (unsigned int i = 0; i < 4; i++) {
+		d[i] = (struct decoder){
+			.o = &o, .plain = plain, .len = len, .seed = i};
+		assert_int_equal(pthread_create(&d[i].thread, NULL, decode_many,
+						&d[i]),
+				 0);
+	}
+	for (unsigned int i = 0; i < 4; i++) {
+		pthread_join(d[i].thread, NULL);
+		assert_int_equal(d[i].wrong, 0);
+	}
+	free(plain);
+	object_close(&o);
+}
+
+/* ---- archives as they were published ---- */
+
+static unsigned char *unzip(const char *path, size_t *len)
+{
+	size_t cap = 1 << 20, n;
+	unsigned char *buf = malloc(cap);
+	char command[1024];
+	FILE *f;
+
+	snprintf(command, sizeof(command), "unzip -p '%s'", path);
+	f = popen(command, "r");
+	assert_non_null(f);
+	*len = 0;
+	while ((n = fread(buf + *len, 1, cap - *len, f)) > 0) {
+		*len += n;
+		if (*len == cap)
+			buf = realloc(buf, cap *= 2);
+		assert_non_null(buf);
+	}
+	assert_int_equal(pclose(f), 0);
+	return buf;
+}
+
+static void check_published(const char *path)
+{
+	unsigned char *plain;
+	struct object o = {0};
+	struct stat st;
+	size_t len;
+
+	o.fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(o.fd >= 0);
+	assert_int_equal(fstat(o.fd, &st), 0);
+	o.size = o.id.size = (uint64_t)st.st_size;
+	o.span = malloc(CHECKPOINTS_SPAN + GUARD);
+	assert_non_null(o.span);
+	memset(o.span + CHECKPOINTS_SPAN, 0xee, GUARD);
+	assert_int_equal(archive_read_fd(&o.directory, o.fd, o.size), 0);
+	assert_int_equal(archive_csv(o.directory, strrchr(path, '/') + 1), 0);
+	assert_int_equal(build(&o, "published", 1 << 20, NULL, NULL), 0);
+	assert_int_equal(checkpoints_load(&o.cp, dir.dirfd, "published", &o.id),
+			 0);
+	plain = unzip(path, &len);
+	check_stream(&o, 1, plain, len);
+	free(plain);
+	object_close(&o);
+}
+
+static void test_checkpoints__published_archives_are_exact(void **state)
+{
+	const char *real = getenv("TICKFS_REALDATA");
+	char command[512], path[512];
+	FILE *f;
+
+	(void)state;
+	if (!real)
+		skip();
+	snprintf(command, sizeof(command), "find '%s' -name '*.zip'", real);
+	f = popen(command, "r");
+	assert_non_null(f);
+	while (fgets(path, sizeof(path), f)) {
+		path[strcspn(path, "\n")] = '\0';
+		check_published(path);
+	}
+	assert_int_equal(pclose(f), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			test_checkpoints__every_span_of_any_kind_of_stream_is_exact),
+		cmocka_unit_test(
+			test_checkpoints__reads_at_any_offset_in_any_order),
+		cmocka_unit_test(
+			test_checkpoints__members_of_one_archive_are_streams),
+		cmocka_unit_test(
+			test_checkpoints__a_member_over_4_GiB_is_read_right),
+		cmocka_unit_test(test_checkpoints__damaged_members_are_refused),
+		cmocka_unit_test(test_checkpoints__the_sink_can_stop_the_pass),
+		cmocka_unit_test(
+			test_checkpoints__a_step_does_about_its_budget),
+		cmocka_unit_test(
+			test_checkpoints__finish_wants_all_of_the_object),
+		cmocka_unit_test(
+			test_checkpoints__an_object_that_is_no_zip_has_stream_0),
+		cmocka_unit_test(
+			test_checkpoints__a_flipped_bit_in_the_index_is_seen),
+		cmocka_unit_test(
+			test_checkpoints__a_flipped_bit_in_the_zip_is_seen),
+		cmocka_unit_test(
+			test_checkpoints__a_zip_damaged_before_is_never_admitted),
+		cmocka_unit_test(
+			test_checkpoints__an_index_cut_anywhere_is_refused),
+		cmocka_unit_test(test_checkpoints__an_index_is_for_one_object),
+		cmocka_unit_test(test_checkpoints__an_object_cut_short_is_seen),
+		cmocka_unit_test(test_checkpoints__the_index_is_small),
+		cmocka_unit_test(test_checkpoints__threads_share_an_index),
+		cmocka_unit_test(
+			test_checkpoints__published_archives_are_exact),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

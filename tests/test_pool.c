@@ -1,0 +1,755 @@
+/*
+ * The pool over an index that is made up: this file defines the functions of
+ * cache/checkpoints.h that the pool uses, so that a test decides when a decode
+ * ends, and counts them. The linker takes these before those of the library.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cache/checkpoints.h"
+#include "cache/pool.h"
+#include "tests/support/archives.h"
+
+enum { SPANS = 512, SPAN = 1000 };
+
+struct checkpoints {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool held;	   /* decodes wait */
+	unsigned int busy; /* decodes under way */
+	int err;	   /* what they come to */
+	unsigned int count[SPANS];
+	unsigned int total;
+	uint64_t last; /* span */
+};
+
+static void index_init(struct checkpoints *cp)
+{
+	memset(cp, 0, sizeof(*cp));
+	pthread_mutex_init(&cp->lock, NULL);
+	pthread_cond_init(&cp->changed, NULL);
+}
+
+static void index_hold(struct checkpoints *cp, bool held)
+{
+	pthread_mutex_lock(&cp->lock);
+	cp->held = held;
+	pthread_cond_broadcast(&cp->changed);
+	pthread_mutex_unlock(&cp->lock);
+}
+
+/* Waits until @n decodes have begun. */
+static void index_await(struct checkpoints *cp, unsigned int n)
+{
+	pthread_mutex_lock(&cp->lock);
+	while (cp->total < n)
+		pthread_cond_wait(&cp->changed, &cp->lock);
+	pthread_mutex_unlock(&cp->lock);
+}
+
+static unsigned int index_total(struct checkpoints *cp)
+{
+	unsigned int n;
+
+	pthread_mutex_lock(&cp->lock);
+	n = cp->total;
+	pthread_mutex_unlock(&cp->lock);
+	return n;
+}
+
+int checkpoints_stream_size(const struct checkpoints *cp, unsigned int stream,
+			    uint64_t *size)
+{
+	(void)cp;
+	if (stream > 1)
+		return -ENOENT;
+	*size = (uint64_t)SPANS * SPAN;
+	return 0;
+}
+
+void checkpoints_span_at(const struct checkpoints *cp, unsigned int stream,
+			 uint64_t off, uint64_t *span, uint64_t *start,
+			 size_t *len)
+{
+	(void)cp;
+	(void)stream;
+	*span = off / SPAN;
+	*start = *span * SPAN;
+	*len = SPAN;
+}
+
+static unsigned char byte_of(unsigned int stream, uint64_t span)
+{
+	return (unsigned char)(span * 7 + stream);
+}
+
+ssize_t checkpoints_decode(const struct checkpoints *c, int fd,
+			   unsigned int stream, uint64_t span, void *buf)
+{
+	struct checkpoints *cp = (struct checkpoints *)c;
+	int err;
+
+	(void)fd;
+	pthread_mutex_lock(&cp->lock);
+	cp->count[span]++;
+	cp->total++;
+	cp->last = span;
+	cp->busy++;
+	pthread_cond_broadcast(&cp->changed);
+	while (cp->held)
+		pthread_cond_wait(&cp->changed, &cp->lock);
+	err = cp->err;
+	cp->busy--;
+	pthread_mutex_unlock(&cp->lock);
+	memset(buf, byte_of(stream, span), SPAN);
+	return err ? err : SPAN;
+}
+
+/* ---- one who waits ---- */
+
+struct reader {
+	struct pool_waiter waiter;
+	struct pool *pool;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	unsigned int calls;
+	int err;
+};
+
+static void reader_ready(struct pool_waiter *w, int err)
+{
+	struct reader *r = (struct reader *)w;
+
+	pthread_mutex_lock(&r->lock);
+	r->calls++;
+	r->err = err;
+	pthread_cond_broadcast(&r->cond);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void reader_init(struct reader *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->waiter.ready = reader_ready;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->cond, NULL);
+}
+
+static int reader_await(struct reader *r)
+{
+	int err;
+
+	pthread_mutex_lock(&r->lock);
+	while (!r->calls)
+		pthread_cond_wait(&r->cond, &r->lock);
+	assert_int_equal(r->calls, 1);
+	r->calls = 0;
+	err = r->err;
+	pthread_mutex_unlock(&r->lock);
+	return err;
+}
+
+static unsigned int reader_calls(struct reader *r)
+{
+	unsigned int n;
+
+	pthread_mutex_lock(&r->lock);
+	n = r->calls;
+	pthread_mutex_unlock(&r->lock);
+	return n;
+}
+
+/* Pins the span, waiting as often as it takes. */
+static int get(struct pool *p, struct pool_source *s, unsigned int stream,
+	       uint64_t off, struct pool_span *out)
+{
+	struct reader r;
+
+	reader_init(&r);
+	for (;;) {
+		int ret = pool_get(p, s, stream, off, out, &r.waiter);
+
+		if (ret)
+			return ret;
+		ret = reader_await(&r);
+		if (ret)
+			return ret;
+	}
+}
+
+static void check_span(const struct pool_span *sp, unsigned int stream,
+		       uint64_t off)
+{
+	assert_int_equal(sp->start, off / SPAN * SPAN);
+	assert_int_equal(sp->len, SPAN);
+	for (size_t i = 0; i < SPAN; i++)
+		assert_int_equal(sp->data[i], byte_of(stream, off / SPAN));
+}
+
+static void fetch(struct pool *p, struct pool_source *s, unsigned int stream,
+		  uint64_t off)
+{
+	struct pool_span sp;
+
+	assert_int_equal(get(p, s, stream, off, &sp), 1);
+	check_span(&sp, stream, off);
+	pool_put(p, &sp);
+}
+
+struct fixture {
+	struct checkpoints index;
+	struct pool_source source;
+	struct pool *pool;
+};
+
+static void begin(struct fixture *f, unsigned int slots, unsigned int workers)
+{
+	index_init(&f->index);
+	f->source = (struct pool_source){.index = &f->index, .fd = -1};
+	assert_int_equal(pool_create(&f->pool, (size_t)slots * CHECKPOINTS_SPAN,
+				     workers),
+			 0);
+}
+
+static void end(struct fixture *f)
+{
+	struct pool_stats st;
+
+	pool_source_close(f->pool, &f->source);
+	/* A worker that has called ready() may still have to let go. */
+	do {
+		sched_yield();
+		pool_stats(f->pool, &st);
+	} while (st.used || st.pinned);
+	pool_free(f->pool);
+}
+
+/* ---- tests ---- */
+
+static void test_pool__a_span_is_decoded_once(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 8, 2);
+	for (int i = 0; i < 5; i++)
+		fetch(f.pool, &f.source, 1, 3 * SPAN + 17);
+	assert_int_equal(f.index.count[3], 1);
+	/* The same span of another stream is another one. */
+	fetch(f.pool, &f.source, 0, 3 * SPAN);
+	assert_int_equal(f.index.count[3], 2);
+	end(&f);
+}
+
+static void test_pool__many_who_wait_for_a_span_share_it(void **state)
+{
+	struct pool_span sp;
+	struct reader r[10];
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 2);
+	index_hold(&f.index, true);
+	for (int i = 0; i < 10; i++) {
+		reader_init(&r[i]);
+		assert_int_equal(pool_get(f.pool, &f.source, 1, 5, &sp,
+					  &r[i].waiter),
+				 0);
+	}
+	index_hold(&f.index, false);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(reader_await(&r[i]), 0);
+	assert_int_equal(index_total(&f.index), 1);
+	end(&f);
+}
+
+static void test_pool__what_can_not_be_asked_for(void **state)
+{
+	struct pool_span sp;
+	struct reader r;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 1);
+	reader_init(&r);
+	assert_int_equal(pool_get(f.pool, &f.source, 7, 0, &sp, &r.waiter),
+			 -ENOENT);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, SPANS * SPAN, &sp,
+				  &r.waiter),
+			 -EINVAL);
+	end(&f);
+}
+
+static void test_pool__failure_reaches_all_and_is_forgotten(void **state)
+{
+	struct pool_span sp;
+	struct reader r[3];
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 1);
+	f.index.err = -EBADMSG;
+	index_hold(&f.index, true);
+	for (int i = 0; i < 3; i++) {
+		reader_init(&r[i]);
+		assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp,
+					  &r[i].waiter),
+				 0);
+	}
+	index_hold(&f.index, false);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(reader_await(&r[i]), -EBADMSG);
+	pthread_mutex_lock(&f.index.lock);
+	f.index.err = 0;
+	pthread_mutex_unlock(&f.index.lock);
+	fetch(f.pool, &f.source, 1, 0);
+	assert_int_equal(f.index.count[0], 2);
+	end(&f);
+}
+
+static void test_pool__without_a_waiter_it_never_waits(void **state)
+{
+	struct pool_span sp;
+	struct fixture f;
+	struct reader r;
+
+	(void)state;
+	begin(&f, 4, 1);
+	index_hold(&f.index, true);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, NULL), -EAGAIN);
+	index_await(&f.index, 1);
+	reader_init(&r);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, &r.waiter), 0);
+	index_hold(&f.index, false);
+	assert_int_equal(reader_await(&r), 0);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, NULL), 1);
+	pool_put(f.pool, &sp);
+	assert_int_equal(index_total(&f.index), 1);
+	end(&f);
+}
+
+static void
+test_pool__when_all_is_pinned_the_first_to_ask_is_first(void **state)
+{
+	struct pool_span pinned[4], sp;
+	struct pool_stats st;
+	struct reader r[3];
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 1);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(
+			get(f.pool, &f.source, 1, i * SPAN, &pinned[i]), 1);
+	for (unsigned int i = 0; i < 3; i++) {
+		reader_init(&r[i]);
+		/* The third wants what the first does. */
+		assert_int_equal(pool_get(f.pool, &f.source, 1,
+					  (100 + i % 2) * SPAN, &sp,
+					  &r[i].waiter),
+				 0);
+	}
+	pool_stats(f.pool, &st);
+	assert_int_equal(st.waits, 3);
+	assert_int_equal(st.pinned, 4);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 200 * SPAN, &sp, NULL),
+			 -EAGAIN);
+	pool_put(f.pool, &pinned[2]);
+	assert_int_equal(reader_await(&r[0]), 0);
+	assert_int_equal(reader_await(&r[2]), 0);
+	assert_int_equal(f.index.count[100], 1);
+	/* That slot is idle then, and goes to the second at once. */
+	assert_int_equal(reader_await(&r[1]), 0);
+	assert_int_equal(f.index.count[101], 1);
+	assert_int_equal(f.index.count[200], 0);
+	/* Pinned ones were not touched. */
+	for (unsigned int i = 0; i < 4; i++) {
+		if (i == 2)
+			continue;
+		check_span(&pinned[i], 1, i * SPAN);
+		pool_put(f.pool, &pinned[i]);
+	}
+	end(&f);
+}
+
+/* Gets its span from inside ready(), as a file system would. */
+struct eager {
+	struct pool_waiter waiter;
+	struct fixture *f;
+	uint64_t off;
+	struct reader done;
+};
+
+static void eager_ready(struct pool_waiter *w, int err)
+{
+	struct eager *e = (struct eager *)w;
+	struct pool_span sp;
+	int ret;
+
+	if (!err) {
+		ret = pool_get(e->f->pool, &e->f->source, 1, e->off, &sp,
+			       &e->waiter);
+		err = ret == 1 && sp.data[0] == byte_of(1, e->off / SPAN)
+			      ? 0
+			      : -EIO;
+		if (ret == 1)
+			pool_put(e->f->pool, &sp);
+	}
+	reader_ready(&e->done.waiter, err);
+}
+
+static void test_pool__ready_gets_its_span_however_tight_it_is(void **state)
+{
+	enum { N = 64 };
+	static struct eager e[N];
+	struct pool_span pinned[3], sp;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 2);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(
+			get(f.pool, &f.source, 1, i * SPAN, &pinned[i]), 1);
+	for (unsigned int i = 0; i < N; i++) {
+		e[i].waiter.ready = eager_ready;
+		e[i].f = &f;
+		e[i].off = (10 + i) * SPAN;
+		reader_init(&e[i].done);
+		assert_int_equal(pool_get(f.pool, &f.source, 1, e[i].off, &sp,
+					  &e[i].waiter),
+				 0);
+	}
+	for (unsigned int i = 0; i < N; i++)
+		assert_int_equal(reader_await(&e[i].done), 0);
+	assert_int_equal(index_total(&f.index), 3 + N);
+	for (unsigned int i = 0; i < 3; i++)
+		pool_put(f.pool, &pinned[i]);
+	end(&f);
+}
+
+static void test_pool__a_cancelled_waiter_is_not_called(void **state)
+{
+	struct pool_span sp;
+	struct reader r[3];
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 1);
+	index_hold(&f.index, true);
+	for (unsigned int i = 0; i < 3; i++) {
+		reader_init(&r[i]);
+		assert_int_equal(pool_get(f.pool, &f.source, 1, i * SPAN, &sp,
+					  &r[i].waiter),
+				 0);
+	}
+	index_await(&f.index, 1); /* the worker is at span 0 */
+	assert_true(pool_cancel(f.pool, &r[0].waiter));
+	assert_true(pool_cancel(f.pool, &r[1].waiter));
+	assert_false(pool_cancel(f.pool, &r[1].waiter));
+	index_hold(&f.index, false);
+	assert_int_equal(reader_await(&r[2]), 0);
+	assert_false(pool_cancel(f.pool, &r[2].waiter));
+	assert_int_equal(reader_calls(&r[0]), 0);
+	assert_int_equal(reader_calls(&r[1]), 0);
+	/* What had begun is kept; what had not was given up. */
+	assert_int_equal(f.index.count[0], 1);
+	assert_int_equal(f.index.count[1], 0);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, NULL), 1);
+	pool_put(f.pool, &sp);
+	end(&f);
+}
+
+static void test_pool__cancelling_leaves_others_their_place(void **state)
+{
+	struct pool_span pinned[4], sp;
+	struct reader r[2];
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 1);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(
+			get(f.pool, &f.source, 1, i * SPAN, &pinned[i]), 1);
+	for (unsigned int i = 0; i < 2; i++) {
+		reader_init(&r[i]);
+		assert_int_equal(pool_get(f.pool, &f.source, 1, (50 + i) * SPAN,
+					  &sp, &r[i].waiter),
+				 0);
+	}
+	assert_true(pool_cancel(f.pool, &r[0].waiter));
+	pool_put(f.pool, &pinned[0]);
+	assert_int_equal(reader_await(&r[1]), 0);
+	assert_int_equal(f.index.count[50], 0);
+	for (unsigned int i = 1; i < 4; i++)
+		pool_put(f.pool, &pinned[i]);
+	end(&f);
+}
+
+static void test_pool__the_least_recently_used_span_goes(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 1);
+	for (unsigned int i = 0; i < 4; i++)
+		fetch(f.pool, &f.source, 1, i * SPAN);
+	fetch(f.pool, &f.source, 1, 0);
+	fetch(f.pool, &f.source, 1, 9 * SPAN); /* in the place of 1 */
+	fetch(f.pool, &f.source, 1, 0);
+	fetch(f.pool, &f.source, 1, 2 * SPAN);
+	fetch(f.pool, &f.source, 1, 3 * SPAN);
+	assert_int_equal(index_total(&f.index), 5);
+	fetch(f.pool, &f.source, 1, 1 * SPAN);
+	assert_int_equal(f.index.count[1], 2);
+	end(&f);
+}
+
+static void test_pool__decodes_ahead_but_never_the_whole_pool(void **state)
+{
+	struct pool_stats st;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 8, 2);
+	fetch(f.pool, &f.source, 1, 10 * SPAN);
+	pool_ahead(f.pool, &f.source, 1, 10 * SPAN + 5, 100);
+	index_await(&f.index, 1 + 4);
+	for (uint64_t i = 11; i < 15; i++)
+		fetch(f.pool, &f.source, 1, i * SPAN);
+	pool_stats(f.pool, &st);
+	assert_true(st.ahead >= 4);
+	for (unsigned int i = 10; i < 15; i++)
+		assert_int_equal(f.index.count[i], 1);
+	/* Reading on has made room for more. */
+	index_await(&f.index, 1 + 8);
+	for (unsigned int i = 15; i < 19; i++)
+		fetch(f.pool, &f.source, 1, i * SPAN);
+	for (unsigned int i = 15; i < 19; i++)
+		assert_int_equal(f.index.count[i], 1);
+	end(&f);
+}
+
+static void test_pool__a_newer_wish_replaces_the_older(void **state)
+{
+	struct pool_span sp;
+	struct fixture f;
+	struct reader r;
+
+	(void)state;
+	begin(&f, 16, 1);
+	index_hold(&f.index, true);
+	reader_init(&r);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, &r.waiter), 0);
+	index_await(&f.index, 1);
+	pool_ahead(f.pool, &f.source, 1, 100 * SPAN, 3);
+	pool_ahead(f.pool, &f.source, 1, 200 * SPAN, 2);
+	index_hold(&f.index, false);
+	assert_int_equal(reader_await(&r), 0);
+	index_await(&f.index, 3);
+	assert_int_equal(f.index.count[101], 0);
+	fetch(f.pool, &f.source, 1, 201 * SPAN);
+	fetch(f.pool, &f.source, 1, 202 * SPAN);
+	assert_int_equal(index_total(&f.index), 3);
+	end(&f);
+}
+
+static void test_pool__who_waits_comes_before_ahead(void **state)
+{
+	struct pool_span sp;
+	struct reader r[2];
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 16, 1);
+	index_hold(&f.index, true);
+	for (int i = 0; i < 2; i++)
+		reader_init(&r[i]);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, &r[0].waiter),
+			 0);
+	index_await(&f.index, 1);
+	pool_ahead(f.pool, &f.source, 1, 0, 1);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 300 * SPAN, &sp,
+				  &r[1].waiter),
+			 0);
+	index_hold(&f.index, false);
+	assert_int_equal(reader_await(&r[1]), 0);
+	index_await(&f.index, 3);
+	pthread_mutex_lock(&f.index.lock);
+	assert_int_equal(f.index.last, 1);
+	pthread_mutex_unlock(&f.index.lock);
+	assert_int_equal(reader_await(&r[0]), 0);
+	end(&f);
+}
+
+static void test_pool__ahead_stops_where_the_stream_ends(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 16, 1);
+	pool_ahead(f.pool, &f.source, 1, (uint64_t)(SPANS - 2) * SPAN, 8);
+	index_await(&f.index, 1);
+	pool_ahead(f.pool, &f.source, 1, (uint64_t)SPANS * SPAN - 1, 8);
+	pool_ahead(f.pool, &f.source, 1, (uint64_t)SPANS * SPAN, 8);
+	fetch(f.pool, &f.source, 1, 0);
+	fetch(f.pool, &f.source, 1, (uint64_t)(SPANS - 1) * SPAN);
+	assert_int_equal(index_total(&f.index), 2);
+	end(&f);
+}
+
+struct closer {
+	struct fixture *f;
+	pthread_t thread;
+};
+
+static void *close_source(void *arg)
+{
+	struct closer *c = arg;
+
+	pool_source_close(c->f->pool, &c->f->source);
+	return NULL;
+}
+
+static void test_pool__closing_a_source_drops_what_it_had(void **state)
+{
+	struct pool_source other;
+	struct checkpoints index;
+	struct pool_stats st;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 8, 2);
+	index_init(&index);
+	other = (struct pool_source){.index = &index, .fd = -1};
+	fetch(f.pool, &f.source, 1, 0);
+	fetch(f.pool, &other, 1, 0);
+	pool_source_close(f.pool, &f.source);
+	do {
+		sched_yield();
+		pool_stats(f.pool, &st);
+	} while (st.used > 1);
+	assert_int_equal(st.used, 1);
+	fetch(f.pool, &other, 1, 0);
+	assert_int_equal(index_total(&index), 1);
+	fetch(f.pool, &f.source, 1, 0);
+	assert_int_equal(index_total(&f.index), 2);
+	pool_source_close(f.pool, &other);
+	end(&f);
+}
+
+static void test_pool__closing_waits_for_a_decode_under_way(void **state)
+{
+	struct closer c;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 8, 2);
+	index_hold(&f.index, true);
+	pool_ahead(f.pool, &f.source, 1, 0, 1);
+	index_await(&f.index, 1);
+	c.f = &f;
+	assert_int_equal(pthread_create(&c.thread, NULL, close_source, &c), 0);
+	index_hold(&f.index, false);
+	pthread_join(c.thread, NULL);
+	assert_int_equal(f.index.busy, 0);
+	end(&f);
+}
+
+/* ---- many threads ---- */
+
+struct load {
+	struct fixture *f;
+	uint64_t seed;
+	pthread_t thread;
+};
+
+static void *run_load(void *arg)
+{
+	struct load *l = arg;
+
+	for (int i = 0; i < 3000; i++) {
+		uint64_t r = archives_random(&l->seed);
+		uint64_t off = r % 40 * SPAN;
+		struct pool_span sp;
+
+		if (r >> 40 & 1)
+			pool_ahead(l->f->pool, &l->f->source, 1, off, 3);
+		if (r >> 41 & 1) {
+			struct reader w;
+			int ret;
+
+			reader_init(&w);
+			ret = pool_get(l->f->pool, &l->f->source, 1, off, &sp,
+				       &w.waiter);
+			if (ret == 1)
+				pool_put(l->f->pool, &sp);
+			else if (!pool_cancel(l->f->pool, &w.waiter))
+				reader_await(&w);
+			continue;
+		}
+		fetch(l->f->pool, &l->f->source, 1, off);
+	}
+	return NULL;
+}
+
+static void test_pool__many_threads_get_right_bytes(void **state)
+{
+	struct load l[8];
+	struct pool_stats st;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 6, 3);
+	for (unsigned int i = 0; i < 8; i++) {
+		l[i].f = &f;
+		l[i].seed = i;
+		assert_int_equal(
+			pthread_create(&l[i].thread, NULL, run_load, &l[i]), 0);
+	}
+	for (unsigned int i = 0; i < 8; i++)
+		pthread_join(l[i].thread, NULL);
+	pool_stats(f.pool, &st);
+	assert_int_equal(st.slots, 6);
+	end(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_pool__a_span_is_decoded_once),
+		cmocka_unit_test(test_pool__many_who_wait_for_a_span_share_it),
+		cmocka_unit_test(test_pool__what_can_not_be_asked_for),
+		cmocka_unit_test(
+			test_pool__failure_reaches_all_and_is_forgotten),
+		cmocka_unit_test(test_pool__without_a_waiter_it_never_waits),
+		cmocka_unit_test(
+			test_pool__when_all_is_pinned_the_first_to_ask_is_first),
+		cmocka_unit_test(
+			test_pool__ready_gets_its_span_however_tight_it_is),
+		cmocka_unit_test(test_pool__a_cancelled_waiter_is_not_called),
+		cmocka_unit_test(
+			test_pool__cancelling_leaves_others_their_place),
+		cmocka_unit_test(test_pool__the_least_recently_used_span_goes),
+		cmocka_unit_test(
+			test_pool__decodes_ahead_but_never_the_whole_pool),
+		cmocka_unit_test(test_pool__a_newer_wish_replaces_the_older),
+		cmocka_unit_test(test_pool__who_waits_comes_before_ahead),
+		cmocka_unit_test(test_pool__ahead_stops_where_the_stream_ends),
+		cmocka_unit_test(test_pool__closing_a_source_drops_what_it_had),
+		cmocka_unit_test(
+			test_pool__closing_waits_for_a_decode_under_way),
+		cmocka_unit_test(test_pool__many_threads_get_right_bytes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

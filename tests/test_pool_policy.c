@@ -1,0 +1,193 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cache/pool_policy.h"
+
+static struct pool_slot_view ready(unsigned int refs, uint64_t last_use)
+{
+	return (struct pool_slot_view){
+		.state = POOL_SLOT_READY,
+		.refs = refs,
+		.last_use = last_use,
+	};
+}
+
+static struct pool_slot_view decoded_ahead(uint64_t born)
+{
+	return (struct pool_slot_view){
+		.state = POOL_SLOT_READY,
+		.ahead = true,
+		.last_use = born,
+		.born = born,
+	};
+}
+
+static const struct pool_slot_view empty = {.state = POOL_SLOT_EMPTY};
+static const struct pool_slot_view filling = {.state = POOL_SLOT_FILLING};
+
+static void test_pool_policy__an_empty_slot_is_taken_first(void **state)
+{
+	const struct pool_slot_view v[] = {ready(0, 1), empty, ready(0, 2)};
+
+	(void)state;
+	assert_int_equal(pool_policy_demand(v, 3), 1);
+	assert_int_equal(pool_policy_ahead(v, 3, 9), 1);
+}
+
+static void test_pool_policy__the_least_recently_used_goes(void **state)
+{
+	const struct pool_slot_view v[] = {ready(0, 5), ready(0, 3),
+					   ready(0, 4), filling};
+
+	(void)state;
+	assert_int_equal(pool_policy_demand(v, 4), 1);
+}
+
+static void test_pool_policy__pinned_and_filling_slots_stay(void **state)
+{
+	const struct pool_slot_view v[] = {ready(1, 1), filling, ready(2, 2)};
+
+	(void)state;
+	assert_int_equal(pool_policy_demand(v, 3), -1);
+	assert_int_equal(pool_policy_ahead(v, 3, 9), -1);
+}
+
+static void test_pool_policy__ahead_takes_no_more_than_half(void **state)
+{
+	struct pool_slot_view v[] = {decoded_ahead(1), empty, empty, empty};
+
+	(void)state;
+	assert_int_equal(pool_policy_ahead(v, 4, 2), 1);
+	v[1] = filling;
+	v[1].ahead = true;
+	v[1].born = 2;
+	assert_int_equal(pool_policy_ahead(v, 4, 2), -1);
+	/* Once asked for, it does not count. */
+	v[0].ahead = false;
+	assert_int_equal(pool_policy_ahead(v, 4, 2), 2);
+}
+
+static void
+test_pool_policy__ahead_spares_what_others_wait_to_read(void **state)
+{
+	const struct pool_slot_view v[] = {decoded_ahead(1), ready(0, 7),
+					   ready(0, 8), ready(0, 9)};
+
+	(void)state;
+	assert_int_equal(pool_policy_ahead(v, 4, 10), 1);
+	/* Whoever waits comes first. */
+	assert_int_equal(pool_policy_demand(v, 4), 0);
+}
+
+static void test_pool_policy__what_nobody_came_for_ages(void **state)
+{
+	const struct pool_slot_view v[] = {decoded_ahead(1), decoded_ahead(2),
+					   ready(0, 30), ready(1, 31)};
+
+	(void)state;
+	assert_int_equal(pool_policy_ahead(v, 4, 17), -1);
+	/* 17 were assigned after the first of them: more than 4 times 4. */
+	assert_int_equal(pool_policy_ahead(v, 4, 18), 0);
+}
+
+static int a, b;
+
+static void test_readahead__the_newest_wish_of_a_stream_counts(void **state)
+{
+	struct readahead r = {0};
+	struct readahead_wish *w;
+
+	(void)state;
+	assert_null(readahead_next(&r));
+	readahead_wish(&r, &a, 1, 1000, 4);
+	readahead_wish(&r, &a, 1, 9000, 2);
+	w = readahead_next(&r);
+	assert_non_null(w);
+	assert_int_equal(w->off, 9000);
+	assert_int_equal(w->spans, 2);
+	readahead_advance(w, 10000);
+	assert_int_equal(w->off, 10000);
+	readahead_advance(w, 11000);
+	assert_null(readahead_next(&r));
+}
+
+static void test_readahead__streams_take_turns(void **state)
+{
+	struct readahead r = {0};
+	void *got[4];
+
+	(void)state;
+	readahead_wish(&r, &a, 1, 0, 2);
+	readahead_wish(&r, &b, 1, 0, 2);
+	for (int i = 0; i < 4; i++) {
+		struct readahead_wish *w = readahead_next(&r);
+
+		assert_non_null(w);
+		got[i] = w->source;
+		readahead_advance(w, 0);
+	}
+	assert_ptr_not_equal(got[0], got[1]);
+	assert_ptr_equal(got[0], got[2]);
+	assert_ptr_equal(got[1], got[3]);
+	assert_null(readahead_next(&r));
+}
+
+static void test_readahead__a_wish_can_be_taken_back(void **state)
+{
+	struct readahead r = {0};
+
+	(void)state;
+	readahead_wish(&r, &a, 1, 0, 2);
+	readahead_wish(&r, &a, 2, 0, 2);
+	readahead_wish(&r, &b, 1, 0, 2);
+	readahead_wish(&r, &b, 1, 0, 0);
+	readahead_drop(&r, &a);
+	assert_null(readahead_next(&r));
+}
+
+static void test_readahead__of_too_many_streams_the_oldest_loses(void **state)
+{
+	struct readahead r = {0};
+	unsigned int n = 0;
+	struct readahead_wish *w;
+
+	(void)state;
+	for (unsigned int i = 0; i <= READAHEAD_STREAMS; i++)
+		readahead_wish(&r, &a, i, 0, 1);
+	while ((w = readahead_next(&r))) {
+		assert_int_not_equal(w->stream, 0);
+		readahead_advance(w, 0);
+		n++;
+	}
+	assert_int_equal(n, READAHEAD_STREAMS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			test_pool_policy__an_empty_slot_is_taken_first),
+		cmocka_unit_test(
+			test_pool_policy__the_least_recently_used_goes),
+		cmocka_unit_test(
+			test_pool_policy__pinned_and_filling_slots_stay),
+		cmocka_unit_test(
+			test_pool_policy__ahead_takes_no_more_than_half),
+		cmocka_unit_test(
+			test_pool_policy__ahead_spares_what_others_wait_to_read),
+		cmocka_unit_test(test_pool_policy__what_nobody_came_for_ages),
+		cmocka_unit_test(
+			test_readahead__the_newest_wish_of_a_stream_counts),
+		cmocka_unit_test(test_readahead__streams_take_turns),
+		cmocka_unit_test(test_readahead__a_wish_can_be_taken_back),
+		cmocka_unit_test(
+			test_readahead__of_too_many_streams_the_oldest_loses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
