@@ -772,9 +772,8 @@ static int facts_row_put(struct catalog_conn *conn, const char *key,
 {
 	const struct catalog_facts *f = &r->f;
 
-	return catalog_db_run(conn, FACTS_PUT,
-			      r->id ? "titiiiiiiiii" : "tntiiiiiiiii", key,
-			      r->id, f->etag, r->nth, (int64_t)f->size,
+	return catalog_db_run(conn, FACTS_PUT, "titiiiiiiiii", key, r->id,
+			      f->etag, r->nth, (int64_t)f->size,
 			      f->last_modified, f->seen_at, f->csv_member,
 			      (int64_t)f->csv_size, (int64_t)f->members,
 			      (int64_t)r->has_directory,
@@ -1127,15 +1126,15 @@ static int total_add(struct catalog_conn *conn, enum place place,
 static int cached_write(struct catalog_conn *conn, enum place place,
 			const char *key, const struct catalog_cached *r)
 {
-	return catalog_db_run(
-		conn, CACHED_PUT,
-		r->has_published ? "ittiiihhtiiiiii" : "ittiiihntiiiiii",
-		(int64_t)place, key, r->etag, (int64_t)r->size,
-		(int64_t)r->disk_bytes, r->last_modified, r->sha256,
-		r->has_published ? r->published : NULL,
-		verdict_name(r->verdict), (int64_t)r->state, r->verified_at,
-		r->checked_at, r->last_use, (int64_t)r->pinned,
-		(int64_t)cached_crc(place, key, r));
+	/* A blob at NULL is SQL's NULL. */
+	return catalog_db_run(conn, CACHED_PUT, "ittiiihhtiiiiii",
+			      (int64_t)place, key, r->etag, (int64_t)r->size,
+			      (int64_t)r->disk_bytes, r->last_modified,
+			      r->sha256, r->has_published ? r->published : NULL,
+			      verdict_name(r->verdict), (int64_t)r->state,
+			      r->verified_at, r->checked_at, r->last_use,
+			      (int64_t)r->pinned,
+			      (int64_t)cached_crc(place, key, r));
 }
 
 struct cached_work {
@@ -1214,6 +1213,14 @@ int catalog_quarantined_delete(struct catalog *c, const char *key)
 	return write_work(c, cached_delete, &w);
 }
 
+static int read_quarantined(struct catalog_conn *conn, void *arg)
+{
+	struct cached_work *w = arg;
+
+	w->place = QUARANTINE;
+	return cached_get(conn, QUARANTINE, w->key, &w->row);
+}
+
 static int read_cached(struct catalog_conn *conn, void *arg)
 {
 	struct cached_work *w = arg;
@@ -1223,19 +1230,16 @@ static int read_cached(struct catalog_conn *conn, void *arg)
 	err = cached_get(conn, OBJECTS, w->key, &w->row);
 	if (!err && w->row.state == CATALOG_UNCHECKED)
 		err = -ENOENT;
-	if (err != -ENOENT)
-		return err;
-	w->place = QUARANTINE;
-	return cached_get(conn, QUARANTINE, w->key, &w->row);
+	return err == -ENOENT ? read_quarantined(conn, w) : err;
 }
 
-int catalog_cached_get(struct catalog *c, const char *key,
-		       struct catalog_cached *out)
+static int cached_read(struct catalog *c, catalog_work_fn *work,
+		       const char *key, struct catalog_cached *out)
 {
 	struct cached_work w = {.key = key};
 	int err;
 
-	err = catalog_db_read(c->db, read_cached, &w);
+	err = catalog_db_read(c->db, work, &w);
 	if (err == -EBADMSG) {
 		doubt(c, DOUBT_CACHED, w.place, key, NULL);
 		return -ENOENT;
@@ -1243,6 +1247,18 @@ int catalog_cached_get(struct catalog *c, const char *key,
 	if (!err)
 		*out = w.row;
 	return err;
+}
+
+int catalog_cached_get(struct catalog *c, const char *key,
+		       struct catalog_cached *out)
+{
+	return cached_read(c, read_cached, key, out);
+}
+
+int catalog_quarantined_get(struct catalog *c, const char *key,
+			    struct catalog_cached *out)
+{
+	return cached_read(c, read_quarantined, key, out);
 }
 
 /* A row whose checksum fails is no row to change. */

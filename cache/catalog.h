@@ -137,6 +137,8 @@ int catalog_cached_put(struct catalog *c, const char *key,
 		       const struct catalog_cached *row);
 int catalog_cached_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out); /* -ENOENT */
+int catalog_quarantined_get(struct catalog *c, const char *key,
+			    struct catalog_cached *out); /* -ENOENT */
 /* Of the row for objects/, or for quarantine/. No row is no error. */
 int catalog_cached_delete(struct catalog *c, const char *key);
 int catalog_quarantined_delete(struct catalog *c, const char *key);
@@ -179,9 +181,8 @@ int catalog_quarantine_usage(struct catalog *c, uint64_t *files,
 /* ---- ledger: append-only; rows can be neither changed nor deleted ---- */
 
 /* @event: "accepted" (entered the cache) or "opened" (first in this run). */
-int catalog_ledger_add(struct catalog *c, const char *run_id,
-		       const char *event, const char *key,
-		       const unsigned char sha256[32], enum verdict v,
-		       int64_t now);
+int catalog_ledger_add(struct catalog *c, const char *run_id, const char *event,
+		       const char *key, const unsigned char sha256[32],
+		       enum verdict v, int64_t now);
 
 #endif
