@@ -320,7 +320,7 @@ static int read_source(struct file *f, size_t len, uint64_t off,
 {
 	struct files *fs = f->fs;
 	struct source *s = source_of(f), *waited = out->source;
-	struct file_bytes b = {.source = s};
+	struct file_bytes b = {.files = fs, .source = s};
 	int r;
 
 	source_ref(fs, s);
@@ -347,6 +347,7 @@ int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	      struct pool_waiter *w)
 {
 	out->n = out->spans = 0;
+	out->files = f->fs;
 	if (off >= f->size)
 		return 1;
 	if (len > f->size - off)
@@ -362,9 +363,11 @@ int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	return read_source(f, len, off, out, w);
 }
 
-void file_done(struct file *f, struct file_bytes *b)
+void file_done(struct file_bytes *b)
 {
-	unpin_all(f->fs, b);
-	source_put(f->fs, b->source);
+	if (!b->files)
+		return;
+	unpin_all(b->files, b);
+	source_put(b->files, b->source);
 	b->source = NULL;
 }

@@ -45,6 +45,7 @@ struct file_bytes {
 		size_t len;
 	} part[FILE_PARTS];
 	/* The module's own. */
+	struct files *files;
 	struct pool_span span[FILE_PARTS];
 	unsigned int spans;
 	void *source;
@@ -59,7 +60,9 @@ struct file_bytes {
  */
 int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	      struct pool_waiter *w);
-void file_done(struct file *f, struct file_bytes *b);
+/* May come after the handle was closed: once the kernel has its answer, it may
+ * release the handle at any moment. */
+void file_done(struct file_bytes *b);
 
 /* The object behind a handle, with a reference for the caller; NULL for text
  * and small objects. */

@@ -538,7 +538,7 @@ static int try_read(struct call *c, struct parked *p)
 		return r;
 	if (r == 1)
 		reply_bytes(c);
-	file_done(c->file, &c->bytes);
+	file_done(&c->bytes);
 	return r == 1 ? 0 : r;
 }
 
