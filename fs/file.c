@@ -12,10 +12,12 @@ enum {
 	STREAK_BYTES = 256 << 10,
 };
 
-/* An object that handles read from. */
+/* What handles read from: an object by way of the pool, or bytes in memory. It
+ * outlives the handle as long as a reply is being made of it. */
 struct source {
 	struct pool_source pool;
-	struct store_object *object;
+	struct store_object *object; /* or NULL, and then: */
+	char *text;
 	unsigned int refs; /* protected by files->lock */
 	struct source *next;
 };
@@ -32,8 +34,7 @@ struct file {
 	unsigned int stream;
 	uint64_t size;
 	int64_t mtime;
-	char *text;	       /* a text's or small object's bytes, or NULL */
-	struct source *source; /* protected by fs->lock; NULL for text */
+	struct source *source;	   /* protected by fs->lock */
 	uint64_t expected, streak; /* likewise: of a sequential reader */
 };
 
@@ -88,25 +89,34 @@ static struct source *source_get(struct files *fs, struct store_object *o)
 	return s;
 }
 
+/* Under lock; a text's source is on no list. */
+static void unlist_locked(struct files *fs, struct source *s)
+{
+	struct source **link = &fs->sources;
+
+	while (*link && *link != s)
+		link = &(*link)->next;
+	if (*link)
+		*link = s->next;
+}
+
 static void source_put(struct files *fs, struct source *s)
 {
-	struct source **link;
 	bool last;
 
 	if (!s)
 		return;
 	pthread_mutex_lock(&fs->lock);
 	last = --s->refs == 0;
-	if (last) {
-		for (link = &fs->sources; *link != s; link = &(*link)->next)
-			;
-		*link = s->next;
-	}
+	if (last)
+		unlist_locked(fs, s);
 	pthread_mutex_unlock(&fs->lock);
 	if (!last)
 		return;
-	pool_source_close(fs->pool, &s->pool);
+	if (s->object)
+		pool_source_close(fs->pool, &s->pool);
 	store_release(s->object);
+	free(s->text);
 	free(s);
 }
 
@@ -123,8 +133,7 @@ static struct source *source_of(struct file *f)
 
 	pthread_mutex_lock(&f->fs->lock);
 	s = f->source;
-	if (s)
-		s->refs++;
+	s->refs++;
 	pthread_mutex_unlock(&f->fs->lock);
 	return s;
 }
@@ -135,17 +144,20 @@ int file_open_text(struct files *fs, const char *text, size_t len,
 		   int64_t mtime, struct file **out)
 {
 	struct file *f = calloc(1, sizeof(*f));
+	struct source *s = calloc(1, sizeof(*s));
 
-	if (!f)
-		return -ENOMEM;
-	f->fs = fs;
-	f->text = malloc(len ? len : 1);
-	if (!f->text) {
+	if (s)
+		s->text = malloc(len ? len : 1);
+	if (!f || !s || !s->text) {
+		free(s);
 		free(f);
 		return -ENOMEM;
 	}
 	if (len)
-		memcpy(f->text, text, len);
+		memcpy(s->text, text, len);
+	s->refs = 1;
+	f->fs = fs;
+	f->source = s;
 	f->size = len;
 	f->mtime = mtime;
 	*out = f;
@@ -203,7 +215,6 @@ void file_close(struct file *f)
 	if (!f)
 		return;
 	source_put(f->fs, f->source);
-	free(f->text);
 	free(f);
 }
 
@@ -222,7 +233,7 @@ struct store_object *file_object(struct file *f)
 	struct store_object *o = NULL;
 
 	pthread_mutex_lock(&f->fs->lock);
-	if (f->source)
+	if (f->source->object)
 		o = store_ref(f->source->object);
 	pthread_mutex_unlock(&f->fs->lock);
 	return o;
@@ -319,26 +330,25 @@ static int read_source(struct file *f, size_t len, uint64_t off,
 		       struct file_bytes *out, struct pool_waiter *w)
 {
 	struct files *fs = f->fs;
-	struct source *s = source_of(f), *waited = out->source;
+	struct source *s = out->source;
 	struct file_bytes b = {.files = fs, .source = s};
 	int r;
 
+	if (s->text) {
+		out->part[0].data = s->text + off;
+		out->part[0].len = len;
+		out->n = 1;
+		return 1;
+	}
 	source_ref(fs, s);
-	out->source = s;
-	source_put(fs, waited);
 	if (is_sequential(f, len, off))
 		pool_ahead(fs->pool, &s->pool, f->stream, off + len - 1,
 			   fs->ahead);
 	r = pin_all(fs, s, f->stream, len, off, &b, w);
-	if (r == 1) {
+	if (r == 1)
 		*out = b;
-	} else {
+	else
 		unpin_all(fs, &b);
-		if (r < 0) {
-			out->source = NULL;
-			source_put(fs, s);
-		}
-	}
 	source_put(fs, s);
 	return r;
 }
@@ -346,6 +356,8 @@ static int read_source(struct file *f, size_t len, uint64_t off,
 int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	      struct pool_waiter *w)
 {
+	struct source *waited;
+
 	out->n = out->spans = 0;
 	out->files = f->fs;
 	if (off >= f->size)
@@ -354,12 +366,10 @@ int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 		len = (size_t)(f->size - off);
 	if (!len)
 		return 1;
-	if (f->text) {
-		out->part[0].data = f->text + off;
-		out->part[0].len = len;
-		out->n = 1;
-		return 1;
-	}
+	/* What it waited for, if it did, is held until it has the next. */
+	waited = out->source;
+	out->source = source_of(f);
+	source_put(f->fs, waited);
 	return read_source(f, len, off, out, w);
 }
 
