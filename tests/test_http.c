@@ -108,6 +108,8 @@ static void open_with(const struct http_config *given)
 {
 	struct http_config cfg = *given;
 
+	if (!cfg.proxy)
+		cfg.proxy = ""; /* not one of the environment */
 	if (!cfg.connections)
 		cfg.connections = 4;
 	if (!cfg.connect_timeout_ms)

@@ -219,6 +219,7 @@ static void configure(struct origin_config *cfg, const char *url)
 	*cfg = (struct origin_config){
 		.objects = url,
 		.listing = url,
+		.proxy = "", /* not one of the environment */
 		.connections = 8,
 		.retries = 3,
 		.retry_base_ms = 1,

@@ -123,6 +123,7 @@ static void cancel(struct one *r)
 static void open_with(mini_handler *handler, struct request_config *cfg)
 {
 	struct http_config h = {
+		.proxy = "", /* not one of the environment */
 		.connections = cfg->connections,
 		.connect_timeout_ms = 20000,
 		.stall_timeout_ms = 20000,
