@@ -150,6 +150,19 @@ static void free_exchange(struct http_exchange *x)
 	free(x);
 }
 
+static void rearm_stall(struct http_exchange *x)
+{
+	struct http *h = x->h;
+	uint64_t ms = h->stall_timeout_ms;
+
+	if (!ms)
+		return;
+	/* While it connects, libcurl's own timeout comes first. */
+	if (!x->connected)
+		ms += h->connect_timeout_ms;
+	loop_set_timer(h->loop, &x->stall, x->heard_ns + ms * 1000000);
+}
+
 /* --- where it may connect to --- */
 
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
@@ -206,6 +219,7 @@ static int on_connected(void *arg, char *peer, char *local, int peer_port,
 	(void)local_port;
 	x->connected = true;
 	x->heard_ns = loop_now_ns();
+	rearm_stall(x);
 	if (!x->redirects) {
 		x->origin_private = address_is_private(peer);
 	} else if (!x->origin_private && address_is_private(peer)) {
@@ -245,16 +259,17 @@ static int check_url(struct http_exchange *x, const char *url)
 	u = curl_url();
 	if (!u)
 		return -ENOMEM;
-	if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) !=
-		    CURLUE_OK ||
-	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-	    curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK) {
-		x->fault = "malformed URL";
-	} else if (x->redirects) {
-		x->fault = judge_redirect(x, scheme, host);
-	} else {
-		x->host_private = peer_host_is_private(host);
+	if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) ==
+	    CURLUE_OK) {
+		curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
+		curl_url_get(u, CURLUPART_HOST, &host, 0);
 	}
+	if (!scheme)
+		x->fault = "malformed URL";
+	else if (x->redirects)
+		x->fault = judge_redirect(x, scheme, host ? host : "");
+	else
+		x->host_private = host && peer_host_is_private(host);
 	err = x->fault ? -EPROTO : 0;
 	if (!err)
 		x->is_secure = strcmp(scheme, "https") == 0;
@@ -262,21 +277,6 @@ static int check_url(struct http_exchange *x, const char *url)
 	curl_free(host);
 	curl_url_cleanup(u);
 	return err;
-}
-
-/* --- what came --- */
-
-static void rearm_stall(struct http_exchange *x)
-{
-	struct http *h = x->h;
-	uint64_t ms = h->stall_timeout_ms;
-
-	if (!ms)
-		return;
-	/* While it connects, libcurl's own timeout comes first. */
-	if (!x->connected)
-		ms += h->connect_timeout_ms;
-	loop_set_timer(h->loop, &x->stall, x->heard_ns + ms * 1000000);
 }
 
 /* --- the head of an answer --- */
@@ -679,7 +679,9 @@ static bool set_options(struct http_exchange *x, CURL *easy,
 	/* Else to cancel one would wait until its name is resolved. */
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
-	SET(CURLOPT_BUFFERSIZE, (long)BUFFER_BYTES);
+	/* Refused where a handle still has the buffer of a transfer that never
+	 * connected; then that one serves. */
+	(void)curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)BUFFER_BYTES);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)h->connect_timeout_ms);
 	if (h->proxy)
 		SET(CURLOPT_PROXY, h->proxy);

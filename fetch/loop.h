@@ -2,8 +2,8 @@
  * loop - the one thread of fetch/: runs calls handed to it, timers, and the
  * transfers of a curl multi handle.
  *
- * All but loop_create(), loop_post(), loop_join() and loop_free() is for that thread only,
- * and not from inside a libcurl callback (libcurl forbids that).
+ * All but loop_create(), loop_post(), loop_join() and loop_free() is for that
+ * thread only.
  */
 #ifndef FETCH_LOOP_H
 #define FETCH_LOOP_H
@@ -60,7 +60,8 @@ void loop_quit(struct loop *l);
 void loop_set_timer(struct loop *l, struct loop_timer *t, uint64_t at_ns);
 void loop_clear_timer(struct loop *l, struct loop_timer *t);
 
-/* 0 or -ENOMEM. */
+/* Both not from inside a callback of libcurl, which forbids it. 0 or -ENOMEM.
+ */
 int loop_add_transfer(struct loop *l, struct loop_transfer *t);
 /* Ends one early; its fn does not run. */
 void loop_remove_transfer(struct loop *l, struct loop_transfer *t);

@@ -124,7 +124,8 @@ origin_id origin_list(struct origin *o, const char *prefix, size_t limit,
 		      origin_listed_fn *done, void *arg);
 
 /*
- * origin_tail() - the last @len bytes of an object (all, if it is shorter).
+ * origin_tail() - the last @len (not 0) bytes of an object, all if it is
+ * shorter.
  * Draws from the size bucket. An origin that ignores Range gets its answer
  * used if the whole object is at most 64 KiB (or @len, if that is more), else
  * the body is dropped and the answer is -EOPNOTSUPP with @meta filled in as far

@@ -37,6 +37,7 @@ enum {
 	 * what the libraries take. */
 	POOL_PERCENT = 70,
 	SPANS_AHEAD = 3,
+	UPKEEP_A_SECOND = 4,
 };
 
 struct mount {
@@ -408,12 +409,17 @@ static void *keep_up(void *arg)
 	bool ending = false;
 
 	raise_read_ahead(m->cfg->mountpoint);
-	while (!ending) {
-		metrics_tick(when_ms());
+	for (unsigned int turn = 0; !ending; turn++) {
+		if (turn % UPKEEP_A_SECOND == 0)
+			metrics_tick(when_ms());
 		store_tick(m->store, when_now());
 		supply_tick(m->supply, when_ms());
 		clock_gettime(CLOCK_MONOTONIC, &next);
-		next.tv_sec++;
+		next.tv_nsec += 1000000000 / UPKEEP_A_SECOND;
+		if (next.tv_nsec >= 1000000000) {
+			next.tv_nsec -= 1000000000;
+			next.tv_sec++;
+		}
 		pthread_mutex_lock(&m->lock);
 		while (!m->ending &&
 		       pthread_cond_timedwait(&m->ending_changed, &m->lock,

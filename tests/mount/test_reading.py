@@ -150,6 +150,8 @@ def test_reading__sendfile_of_a_file_never_looked_at(t):
     sent = 0
     while n := os.sendfile(out, fd, sent, 1 << 20):
         sent += n
+    os.close(fd)
+    os.close(out)
     assert sent == len(csv)
     assert sha256_of(t.file("out")) == sha256(csv)
 

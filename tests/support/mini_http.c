@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MUST(condition)                                                        \
@@ -161,8 +163,9 @@ struct mini_http *mini_http_start_tls(mini_handler *handler, void *arg,
 				     NULL, NULL, on_request, s,
 				     MHD_OPTION_URI_LOG_CALLBACK, on_uri, NULL,
 				     MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-				     NULL, MHD_OPTION_ARRAY, cert ? tls : none,
-				     MHD_OPTION_END);
+				     NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+				     (size_t)(1 << 20), MHD_OPTION_ARRAY,
+				     cert ? tls : none, MHD_OPTION_END);
 	MUST(s->daemon);
 	info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_BIND_PORT);
 	MUST(info);
@@ -448,18 +451,37 @@ static bool add_address(int fd, const char *alias, const char *address)
 	return ioctl(fd, SIOCSIFADDR, &ifr) == 0;
 }
 
-bool mini_own_network(const char *address)
+/* Makes /etc/hosts know @name, for this process. */
+static bool add_host(const char *name)
+{
+	char path[] = "/tmp/tickfs-hosts-XXXXXX";
+	int fd = mkstemp(path);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = dprintf(fd, "127.0.0.1 localhost %s\n", name) > 0 &&
+	     fchmod(fd, 0644) == 0 &&
+	     mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	     mount(path, "/etc/hosts", NULL, MS_BIND, NULL) == 0;
+	close(fd);
+	unlink(path);
+	return ok;
+}
+
+bool mini_own_network(const char *address, const char *name)
 {
 	bool ok;
 	int fd;
 
-	if (unshare(CLONE_NEWNET) != 0 &&
-	    unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS) != 0 &&
+	    unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) != 0)
 		return false;
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	ok = set_up(fd, "lo") && add_address(fd, "lo:1", address);
+	ok = set_up(fd, "lo") && add_address(fd, "lo:1", address) &&
+	     add_host(name);
 	close(fd);
 	return ok;
 }

@@ -85,10 +85,10 @@ void mini_serve(struct mini_call *call, const struct mini_object *o);
 void mini_make_cert(char **cert, char **key);
 
 /*
- * A network of the process's own, with the loopback and @address on it: so
- * that a test has a "public" server. False where that is not allowed. Before
- * any thread is started.
+ * A network of the process's own, with the loopback and @address on it, so
+ * that a test has a "public" server; and @name for 127.0.0.1. False where that
+ * is not allowed. Before any thread is started.
  */
-bool mini_own_network(const char *address);
+bool mini_own_network(const char *address, const char *name);
 
 #endif
