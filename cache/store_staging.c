@@ -390,8 +390,7 @@ int store_recheck(struct store *st, const char *key, struct store_staging **out)
 	err = staging_create(st, key, STORE_CLAIM_RECHECK, &sg);
 	if (err)
 		return err == -EINVAL ? -ENOENT : err;
-	has_row = catalog_cached_get(st->catalog, key, &row) == 0 &&
-		  row.state != CATALOG_QUARANTINED;
+	has_row = catalog_object_get(st->catalog, key, &row) == 0;
 	store_object_retire(st, key);
 	err = move_back(sg);
 	if (!err)
@@ -623,10 +622,12 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len)
 	if (sg->gone)
 		return -EINVAL;
 	if (len > sg->reserved) {
-		err = reserve(sg, len > AHEAD_BYTES ? len : AHEAD_BYTES);
+		uint64_t blocks = store_blocks(len);
+
+		err = reserve(sg, blocks > AHEAD_BYTES ? blocks : AHEAD_BYTES);
 		/* Near the limit a little at a time is better than nothing. */
 		if (err == -ENOSPC)
-			err = reserve(sg, len);
+			err = reserve(sg, blocks);
 		if (err)
 			return err;
 	}
@@ -812,7 +813,7 @@ int store_staging_commit(struct store_staging *sg,
 		return -EINVAL;
 	row_of_info(&row, info);
 	row.pinned = sg->pinned ||
-		     (catalog_cached_get(st->catalog, sg->key, &old) == 0 &&
+		     (catalog_object_get(st->catalog, sg->key, &old) == 0 &&
 		      old.pinned);
 	if (!store_is_small(sg->key, info->size)) {
 		err = disk_size(st->staging, sg->index, &index_bytes, NULL);
@@ -1017,7 +1018,7 @@ int store_put(struct store *st, const char *key, const struct store_info *info,
 	if (err)
 		return err;
 	row.pinned =
-		catalog_cached_get(st->catalog, key, &old) == 0 && old.pinned;
+		catalog_object_get(st->catalog, key, &old) == 0 && old.pinned;
 	err = store_reserve(st, row.disk_bytes);
 	if (!err) {
 		err = put_claimed(st, key, &row, data, len);
@@ -1160,7 +1161,7 @@ uint64_t store_staging_evict(struct store *st, uint64_t need, bool best_effort)
 	while ((err = disk_walk_step(w, add_idle, &l)) > 0)
 		;
 	disk_walk_free(w);
-	if (!err && (best_effort || l.bytes >= need)) {
+	if (!err && l.n > 0 && (best_effort || l.bytes >= need)) {
 		qsort(l.p, l.n, sizeof(*l.p), older_first);
 		for (size_t i = 0; i < l.n && freed < need; i++)
 			freed += drop_partial(st, &l.p[i]);
