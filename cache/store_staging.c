@@ -395,10 +395,8 @@ int store_recheck(struct store *st, const char *key, struct store_staging **out)
 	err = move_back(sg);
 	if (!err)
 		err = open_partial(sg);
-	if (!err) {
-		sg->adopted = true;
+	if (!err)
 		sg->pinned = has_row && row.pinned;
-	}
 	if (!err && has_row)
 		err = label(sg, &row);
 	if (err) {
@@ -521,8 +519,11 @@ static int copy_bytes(int from, int to, uint64_t len)
 	return err;
 }
 
-/* The first @keep bytes in a file of their own; readers of the object this
- * was keep the old one. The descriptor stays the same number. */
+/*
+ * The first @keep bytes in a file of their own: the one there may have been an
+ * object before a recheck, and somebody may still read it. The descriptor stays
+ * the same number.
+ */
 static int start_anew(struct store_staging *sg, uint64_t keep)
 {
 	struct store *st = sg->st;
@@ -541,8 +542,6 @@ static int start_anew(struct store_staging *sg, uint64_t keep)
 	close(fd);
 	if (err)
 		disk_unlink(st->staging, fresh);
-	else
-		sg->adopted = false;
 	return err;
 }
 
@@ -553,10 +552,8 @@ static int cut(struct store_staging *sg, uint64_t from)
 
 	if (from > bytes)
 		return -EINVAL;
-	if (sg->adopted && from < bytes)
+	if (from < bytes)
 		err = start_anew(sg, from);
-	else if (ftruncate(sg->fd, (off_t)from) < 0)
-		err = -errno;
 	if (err)
 		return err;
 	set_bytes(sg, from);

@@ -1243,10 +1243,10 @@ static void test_store__many_threads_get_right_bytes(void **state)
 		w[i] = (struct worker){.p = p, .n = i};
 		assert_int_equal(pthread_create(&t[i], NULL, work, &w[i]), 0);
 	}
-	for (unsigned int i = 0; i < THREADS; i++) {
+	for (unsigned int i = 0; i < THREADS; i++)
 		pthread_join(t[i], NULL);
+	for (unsigned int i = 0; i < THREADS; i++)
 		assert_int_equal(w[i].wrong, 0);
-	}
 	assert_int_equal(p->events[STORE_EVENT_DISK_ERROR], 0);
 	/* The first may evict, the second sees what that wrote. */
 	store_tick(p->st, time(NULL));
@@ -1259,7 +1259,7 @@ static void test_store__many_threads_get_right_bytes(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_store__keys_that_can_be_file_names),
@@ -1311,5 +1311,7 @@ int main(void)
 		TEST(test_store__many_threads_get_right_bytes),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
