@@ -1221,13 +1221,19 @@ static int read_quarantined(struct catalog_conn *conn, void *arg)
 	return cached_get(conn, QUARANTINE, w->key, &w->row);
 }
 
+static int read_object(struct catalog_conn *conn, void *arg)
+{
+	struct cached_work *w = arg;
+
+	w->place = OBJECTS;
+	return cached_get(conn, OBJECTS, w->key, &w->row);
+}
+
 static int read_cached(struct catalog_conn *conn, void *arg)
 {
 	struct cached_work *w = arg;
-	int err;
+	int err = read_object(conn, w);
 
-	w->place = OBJECTS;
-	err = cached_get(conn, OBJECTS, w->key, &w->row);
 	if (!err && w->row.state == CATALOG_UNCHECKED)
 		err = -ENOENT;
 	return err == -ENOENT ? read_quarantined(conn, w) : err;
@@ -1253,6 +1259,12 @@ int catalog_cached_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out)
 {
 	return cached_read(c, read_cached, key, out);
+}
+
+int catalog_object_get(struct catalog *c, const char *key,
+		       struct catalog_cached *out)
+{
+	return cached_read(c, read_object, key, out);
 }
 
 int catalog_quarantined_get(struct catalog *c, const char *key,

@@ -137,6 +137,9 @@ int catalog_cached_put(struct catalog *c, const char *key,
 		       const struct catalog_cached *row);
 int catalog_cached_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out); /* -ENOENT */
+/* The row for objects/ alone, also one that is unchecked. -ENOENT. */
+int catalog_object_get(struct catalog *c, const char *key,
+		       struct catalog_cached *out);
 int catalog_quarantined_get(struct catalog *c, const char *key,
 			    struct catalog_cached *out); /* -ENOENT */
 /* Of the row for objects/, or for quarantine/. No row is no error. */

@@ -255,6 +255,24 @@ void disk_prune_parents(int dirfd, const char *path)
 	}
 }
 
+int disk_move(int from_dirfd, const char *from, int to_dirfd, const char *to)
+{
+	const char *from_leaf, *to_leaf;
+	int from_parent, to_parent, err;
+
+	from_parent = open_parent(from_dirfd, from, &from_leaf);
+	if (from_parent < 0)
+		return from_parent;
+	err = to_parent = open_parent(to_dirfd, to, &to_leaf);
+	if (to_parent >= 0) {
+		err = or_errno(
+			renameat(from_parent, from_leaf, to_parent, to_leaf));
+		close(to_parent);
+	}
+	close(from_parent);
+	return err;
+}
+
 /* Whether two descriptors are of one folder, which needs one sync only. */
 static bool same_folder(int a, int b)
 {

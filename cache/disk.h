@@ -27,6 +27,8 @@ int disk_has_parent(int dirfd, const char *path);
 int disk_make_parents(int dirfd, const char *path);
 /* Removes folders above @path that became empty, not @dirfd itself. */
 void disk_prune_parents(int dirfd, const char *path);
+/* rename(2) and no sync: for who has to know which of the two failed. */
+int disk_move(int from_dirfd, const char *from, int to_dirfd, const char *to);
 /* rename(2), then both folders are synced. */
 int disk_rename(int from_dirfd, const char *from, int to_dirfd,
 		const char *to);

@@ -517,9 +517,9 @@ void store_tick(struct store *st, int64_t now)
 		store_emit(st, STORE_EVENT_DISK_ERROR, NULL, 0, err,
 			   "write last uses");
 	drop_lost_rows(st);
-	measure_files(st);
 	store_age_quarantine(st, 0, now - QUARANTINE_DAYS * INT64_C(86400));
 	take_census(st);
+	measure_files(st);
 	store_keep_room(st);
 }
 

@@ -307,8 +307,8 @@ static int load(struct store *st, const char *key, struct store_object **out)
 	char index[STORE_PATH_MAX];
 	int err;
 
-	err = catalog_cached_get(st->catalog, key, &row);
-	if (err == -ENOENT || (!err && row.state == CATALOG_QUARANTINED)) {
+	err = catalog_object_get(st->catalog, key, &row);
+	if (err == -ENOENT || (!err && row.state == CATALOG_UNCHECKED)) {
 		err = find_file(st, key);
 		return err ? err : -EUCLEAN;
 	}

@@ -126,8 +126,7 @@ static bool stays_with_archive(struct store *st, const char *key,
 		return false;
 	strcpy(path, key);
 	path[len - strlen(".CHECKSUM")] = '\0';
-	if (catalog_cached_get(st->catalog, path, &archive) ||
-	    archive.state == CATALOG_QUARANTINED ||
+	if (catalog_object_get(st->catalog, path, &archive) ||
 	    archive.last_use <= row->last_use)
 		return false;
 	catalog_touch(st->catalog, key, archive.last_use);

@@ -48,11 +48,11 @@ struct store_staging {
 	_Atomic uint64_t bytes, size;
 	char etag[CATALOG_ETAG_MAX];
 	int64_t last_modified;
-	bool pinned;	   /* the object was, before its recheck */
-	bool adopted;	   /* the file was an object's: somebody may read it */
-	bool gone;	   /* committed or quarantined */
-	uint64_t counted;  /* in st->staging_bytes */
-	uint64_t reserved; /* in st->reserved */
+	bool pinned;		 /* the object was, before its recheck */
+	bool index_moved, moved; /* to their real names */
+	bool gone;		 /* committed or quarantined */
+	uint64_t counted;	 /* in st->staging_bytes */
+	uint64_t reserved;	 /* in st->reserved */
 	uint64_t written_back;
 };
 
@@ -363,8 +363,7 @@ static int move_back(struct store_staging *sg)
 	if (!err && disk_size(st->staging, sg->partial, &old, NULL))
 		old = 0;
 	if (!err)
-		err = disk_rename(st->objects, sg->key, st->staging,
-				  sg->partial);
+		err = disk_move(st->objects, sg->key, st->staging, sg->partial);
 	store_tree_leave(st);
 	if (err)
 		return err;
@@ -390,16 +389,13 @@ int store_recheck(struct store *st, const char *key, struct store_staging **out)
 	err = staging_create(st, key, STORE_CLAIM_RECHECK, &sg);
 	if (err)
 		return err == -EINVAL ? -ENOENT : err;
-	has_row = catalog_cached_get(st->catalog, key, &row) == 0 &&
-		  row.state != CATALOG_QUARANTINED;
+	has_row = catalog_object_get(st->catalog, key, &row) == 0;
 	store_object_retire(st, key);
 	err = move_back(sg);
 	if (!err)
 		err = open_partial(sg);
-	if (!err) {
-		sg->adopted = true;
+	if (!err)
 		sg->pinned = has_row && row.pinned;
-	}
 	if (!err && has_row)
 		err = label(sg, &row);
 	if (err) {
@@ -522,8 +518,11 @@ static int copy_bytes(int from, int to, uint64_t len)
 	return err;
 }
 
-/* The first @keep bytes in a file of their own; readers of the object this
- * was keep the old one. The descriptor stays the same number. */
+/*
+ * The first @keep bytes in a file of their own: the one there may have been an
+ * object before a recheck, and somebody may still read it. The descriptor stays
+ * the same number.
+ */
 static int start_anew(struct store_staging *sg, uint64_t keep)
 {
 	struct store *st = sg->st;
@@ -536,14 +535,12 @@ static int start_anew(struct store_staging *sg, uint64_t keep)
 		return fd;
 	err = copy_bytes(sg->fd, fd, keep);
 	if (!err)
-		err = disk_rename(st->staging, fresh, st->staging, sg->partial);
+		err = disk_move(st->staging, fresh, st->staging, sg->partial);
 	if (!err && dup3(fd, sg->fd, O_CLOEXEC) < 0)
 		err = -errno;
 	close(fd);
 	if (err)
 		disk_unlink(st->staging, fresh);
-	else
-		sg->adopted = false;
 	return err;
 }
 
@@ -554,10 +551,8 @@ static int cut(struct store_staging *sg, uint64_t from)
 
 	if (from > bytes)
 		return -EINVAL;
-	if (sg->adopted && from < bytes)
+	if (from < bytes)
 		err = start_anew(sg, from);
-	else if (ftruncate(sg->fd, (off_t)from) < 0)
-		err = -errno;
 	if (err)
 		return err;
 	set_bytes(sg, from);
@@ -623,10 +618,12 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len)
 	if (sg->gone)
 		return -EINVAL;
 	if (len > sg->reserved) {
-		err = reserve(sg, len > AHEAD_BYTES ? len : AHEAD_BYTES);
+		uint64_t blocks = store_blocks(len);
+
+		err = reserve(sg, blocks > AHEAD_BYTES ? blocks : AHEAD_BYTES);
 		/* Near the limit a little at a time is better than nothing. */
 		if (err == -ENOSPC)
-			err = reserve(sg, len);
+			err = reserve(sg, blocks);
 		if (err)
 			return err;
 	}
@@ -680,6 +677,15 @@ static void leave(struct store_staging *sg)
 	sg->counted = 0;
 }
 
+/* After a failure: the bytes may have got where nothing knows of them. */
+static void leave_if_moved(struct store_staging *sg)
+{
+	if (!sg->moved)
+		return;
+	leave(sg);
+	atomic_store(&sg->st->census_wanted, true);
+}
+
 static void row_of_info(struct catalog_cached *row,
 			const struct store_info *info)
 {
@@ -704,6 +710,28 @@ static bool info_ok(const struct store_info *info)
 	return strnlen(info->etag, CATALOG_ETAG_MAX) < CATALOG_ETAG_MAX;
 }
 
+/*
+ * Moves what is staged as @from, unless *done, and has the new name synced. The
+ * old name need not be: after a loss of power a file with two names does no
+ * harm.
+ */
+static int move_synced(struct store *st, const char *from, int to_dirfd,
+		       const char *to, bool *done)
+{
+	int err = store_tree_enter(st, to_dirfd, to);
+
+	if (err)
+		return err;
+	if (!*done)
+		err = disk_move(st->staging, from, to_dirfd, to);
+	if (!err) {
+		*done = true;
+		err = disk_sync_parent(to_dirfd, to);
+	}
+	store_tree_leave(st);
+	return err;
+}
+
 /* Into objects/ and index/, under the real names. */
 static int move_in(struct store_staging *sg, bool has_index)
 {
@@ -712,23 +740,12 @@ static int move_in(struct store_staging *sg, bool has_index)
 	int err = 0;
 
 	store_path(index, sg->key, ".index");
-	if (has_index) {
-		err = store_tree_enter(st, st->index, index);
-		if (err)
-			return err;
-		err = disk_rename(st->staging, sg->index, st->index, index);
-		store_tree_leave(st);
-		/* Done by an earlier attempt that found the disk full. */
-		if (err == -ENOENT &&
-		    disk_size(st->index, index, &(uint64_t){0}, NULL) == 0)
-			err = 0;
-	}
+	if (has_index)
+		err = move_synced(st, sg->index, st->index, index,
+				  &sg->index_moved);
 	if (!err)
-		err = store_tree_enter(st, st->objects, sg->key);
-	if (err)
-		return err;
-	err = disk_rename(st->staging, sg->partial, st->objects, sg->key);
-	store_tree_leave(st);
+		err = move_synced(st, sg->partial, st->objects, sg->key,
+				  &sg->moved);
 	return err;
 }
 
@@ -795,6 +812,7 @@ static int publish_and_move(struct store_staging *sg, struct store_object *o)
 	if (err) {
 		store_object_retire(st, sg->key);
 		store_release(o);
+		leave_if_moved(sg);
 	}
 	return err;
 }
@@ -812,7 +830,7 @@ int store_staging_commit(struct store_staging *sg,
 		return -EINVAL;
 	row_of_info(&row, info);
 	row.pinned = sg->pinned ||
-		     (catalog_cached_get(st->catalog, sg->key, &old) == 0 &&
+		     (catalog_object_get(st->catalog, sg->key, &old) == 0 &&
 		      old.pinned);
 	if (!store_is_small(sg->key, info->size)) {
 		err = disk_size(st->staging, sg->index, &index_bytes, NULL);
@@ -834,6 +852,7 @@ int store_staging_commit(struct store_staging *sg,
 	if (err) {
 		/* In its place, and to be adopted when it is next asked for. */
 		store_object_retire(st, sg->key);
+		atomic_store(&st->census_wanted, true);
 		return err;
 	}
 	store_emit(st, STORE_EVENT_COMMITTED, sg->key, row.disk_bytes, 0, NULL);
@@ -866,6 +885,7 @@ static int write_reason(struct store_staging *sg, const struct store_info *info,
 	return err;
 }
 
+/* The reason first: no file lies there without one. */
 static int move_to_quarantine(struct store_staging *sg,
 			      const struct store_info *info, bool keep_bytes,
 			      const char *reason)
@@ -876,14 +896,13 @@ static int move_to_quarantine(struct store_staging *sg,
 	err = store_tree_enter(st, st->quarantine, sg->key);
 	if (err)
 		return err;
-	/* The reason first: no file lies there without one. */
 	err = write_reason(sg, info, reason);
-	if (!err)
-		err = keep_bytes ? disk_rename(st->staging, sg->partial,
-					       st->quarantine, sg->key)
-				 : disk_unlink(st->staging, sg->partial);
 	store_tree_leave(st);
-	return err;
+	if (err)
+		return err;
+	return keep_bytes ? move_synced(st, sg->partial, st->quarantine,
+					sg->key, &sg->moved)
+			  : disk_unlink(st->staging, sg->partial);
 }
 
 int store_staging_quarantine(struct store_staging *sg,
@@ -906,12 +925,16 @@ int store_staging_quarantine(struct store_staging *sg,
 	row.state = CATALOG_QUARANTINED;
 	row.disk_bytes = keep_bytes ? bytes : 4096;
 	err = move_to_quarantine(sg, info, keep_bytes, reason);
-	if (err)
+	if (err) {
+		leave_if_moved(sg);
 		return err;
+	}
 	leave(sg);
 	err = catalog_cached_put(st->catalog, sg->key, &row);
-	if (err)
+	if (err) {
+		atomic_store(&st->census_wanted, true);
 		return err;
+	}
 	store_emit(st, STORE_EVENT_QUARANTINED, sg->key, row.disk_bytes, 0,
 		   reason);
 	return 0;
@@ -943,6 +966,7 @@ static int move_put(struct store *st, const char *key, const char *path,
 		    const struct catalog_cached *row)
 {
 	struct store_object *o;
+	bool moved = false;
 	int err;
 
 	err = store_object_create(st, key, st->staging, path, -1, NULL, row,
@@ -954,15 +978,13 @@ static int move_put(struct store *st, const char *key, const char *path,
 		store_object_free(o);
 		return err;
 	}
-	err = store_tree_enter(st, st->objects, key);
-	if (!err) {
-		err = disk_rename(st->staging, path, st->objects, key);
-		store_tree_leave(st);
-	}
+	err = move_synced(st, path, st->objects, key, &moved);
 	if (!err)
 		err = record(st, key, row);
-	if (err)
+	if (err) {
 		store_object_retire(st, key);
+		atomic_store(&st->census_wanted, true);
+	}
 	store_release(o);
 	return err;
 }
@@ -1017,7 +1039,7 @@ int store_put(struct store *st, const char *key, const struct store_info *info,
 	if (err)
 		return err;
 	row.pinned =
-		catalog_cached_get(st->catalog, key, &old) == 0 && old.pinned;
+		catalog_object_get(st->catalog, key, &old) == 0 && old.pinned;
 	err = store_reserve(st, row.disk_bytes);
 	if (!err) {
 		err = put_claimed(st, key, &row, data, len);
@@ -1160,7 +1182,7 @@ uint64_t store_staging_evict(struct store *st, uint64_t need, bool best_effort)
 	while ((err = disk_walk_step(w, add_idle, &l)) > 0)
 		;
 	disk_walk_free(w);
-	if (!err && (best_effort || l.bytes >= need)) {
+	if (!err && l.n > 0 && (best_effort || l.bytes >= need)) {
 		qsort(l.p, l.n, sizeof(*l.p), older_first);
 		for (size_t i = 0; i < l.n && freed < need; i++)
 			freed += drop_partial(st, &l.p[i]);

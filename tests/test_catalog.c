@@ -1018,10 +1018,10 @@ static void test_catalog__serves_many_threads(void **state)
 		w[i] = (struct worker){.p = p, .n = i};
 		assert_int_equal(pthread_create(&t[i], NULL, work, &w[i]), 0);
 	}
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 8; i++)
 		pthread_join(t[i], NULL);
+	for (int i = 0; i < 8; i++)
 		assert_int_equal(w[i].wrong, 0);
-	}
 	assert_usage(p, "", 320, 3200);
 }
 
