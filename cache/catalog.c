@@ -1214,6 +1214,14 @@ int catalog_quarantined_delete(struct catalog *c, const char *key)
 	return write_work(c, cached_delete, &w);
 }
 
+static int read_quarantined(struct catalog_conn *conn, void *arg)
+{
+	struct cached_work *w = arg;
+
+	w->place = QUARANTINE;
+	return cached_get(conn, QUARANTINE, w->key, &w->row);
+}
+
 static int read_cached(struct catalog_conn *conn, void *arg)
 {
 	struct cached_work *w = arg;
@@ -1223,19 +1231,16 @@ static int read_cached(struct catalog_conn *conn, void *arg)
 	err = cached_get(conn, OBJECTS, w->key, &w->row);
 	if (!err && w->row.state == CATALOG_UNCHECKED)
 		err = -ENOENT;
-	if (err != -ENOENT)
-		return err;
-	w->place = QUARANTINE;
-	return cached_get(conn, QUARANTINE, w->key, &w->row);
+	return err == -ENOENT ? read_quarantined(conn, w) : err;
 }
 
-int catalog_cached_get(struct catalog *c, const char *key,
-		       struct catalog_cached *out)
+static int cached_read(struct catalog *c, catalog_work_fn *work,
+		       const char *key, struct catalog_cached *out)
 {
 	struct cached_work w = {.key = key};
 	int err;
 
-	err = catalog_db_read(c->db, read_cached, &w);
+	err = catalog_db_read(c->db, work, &w);
 	if (err == -EBADMSG) {
 		doubt(c, DOUBT_CACHED, w.place, key, NULL);
 		return -ENOENT;
@@ -1243,6 +1248,18 @@ int catalog_cached_get(struct catalog *c, const char *key,
 	if (!err)
 		*out = w.row;
 	return err;
+}
+
+int catalog_cached_get(struct catalog *c, const char *key,
+		       struct catalog_cached *out)
+{
+	return cached_read(c, read_cached, key, out);
+}
+
+int catalog_quarantined_get(struct catalog *c, const char *key,
+			    struct catalog_cached *out)
+{
+	return cached_read(c, read_quarantined, key, out);
 }
 
 /* A row whose checksum fails is no row to change. */

@@ -137,6 +137,8 @@ int catalog_cached_put(struct catalog *c, const char *key,
 		       const struct catalog_cached *row);
 int catalog_cached_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out); /* -ENOENT */
+int catalog_quarantined_get(struct catalog *c, const char *key,
+			    struct catalog_cached *out); /* -ENOENT */
 /* Of the row for objects/, or for quarantine/. No row is no error. */
 int catalog_cached_delete(struct catalog *c, const char *key);
 int catalog_quarantined_delete(struct catalog *c, const char *key);

@@ -197,6 +197,17 @@ int disk_size(int dirfd, const char *path, uint64_t *size, int64_t *mtime)
 	return 0;
 }
 
+int disk_has_parent(int dirfd, const char *path)
+{
+	const char *leaf;
+	int parent = open_parent(dirfd, path, &leaf);
+
+	if (parent < 0)
+		return parent;
+	close(parent);
+	return 0;
+}
+
 int disk_make_parents(int dirfd, const char *path)
 {
 	const char *slash = strrchr(path, '/');

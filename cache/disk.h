@@ -20,6 +20,8 @@ int disk_sync_data(int fd); /* fdatasync(2) */
 int disk_open(int dirfd, const char *path, int flags, mode_t mode);
 /* Length and, unless NULL, mtime of a regular file; -EINVAL for others. */
 int disk_size(int dirfd, const char *path, uint64_t *size, int64_t *mtime);
+/* -ENOENT if the folder above the last component of @path is missing. */
+int disk_has_parent(int dirfd, const char *path);
 /* All folders above the last component of @path, 0700, each synced into its
  * parent when made. */
 int disk_make_parents(int dirfd, const char *path);
