@@ -21,7 +21,8 @@
 #include <zip.h>
 
 struct source {
-	int fd; /* -1: @tail instead */
+	bool whole; /* read @fd; else @tail */
+	int fd;
 	const unsigned char *tail;
 	uint64_t tail_start;
 	uint64_t size, pos;
@@ -86,7 +87,7 @@ static zip_int64_t source_read(struct source *s, void *buf, zip_uint64_t len)
 		return 0;
 	if (len > s->size - s->pos)
 		len = s->size - s->pos;
-	n = s->fd >= 0 ? read_file(s, buf, len) : read_tail(s, buf, len);
+	n = s->whole ? read_file(s, buf, len) : read_tail(s, buf, len);
 	if (n > 0)
 		s->pos += (uint64_t)n;
 	return n;
@@ -268,7 +269,6 @@ int archive_read_tail(struct archive_directory **out, const void *tail,
 		      size_t len, uint64_t zip_size)
 {
 	struct source s = {
-		.fd = -1,
 		.tail = tail,
 		.size = zip_size,
 		.first_read = UINT64_MAX,
@@ -283,6 +283,7 @@ int archive_read_tail(struct archive_directory **out, const void *tail,
 int archive_read_fd(struct archive_directory **out, int fd, uint64_t size)
 {
 	struct source s = {
+		.whole = true,
 		.fd = fd,
 		.size = size,
 		.first_read = UINT64_MAX,
@@ -338,6 +339,7 @@ static bool is_folder(zip_t *z, zip_uint64_t i)
 int archive_data_offsets(uint64_t *offsets, size_t n, int fd, uint64_t size)
 {
 	struct source s = {
+		.whole = true,
 		.fd = fd,
 		.size = size,
 		.first_read = UINT64_MAX,

@@ -3,8 +3,9 @@
  * also from the file's last bytes alone (libzip does the reading; APPNOTE.TXT
  * sections 4.3 and 4.5).
  *
- * Every byte is hostile. Names are kept as they stand, less those that could
- * leave a folder: see archive_name_ok().
+ * Every byte is hostile: a directory is refused where a size passes 2^63 - 1 or
+ * raw data are longer than the file; members may overlap. Names are kept as
+ * they stand, less those that could leave a folder: see archive_name_ok().
  */
 #ifndef CACHE_ARCHIVE_H
 #define CACHE_ARCHIVE_H
@@ -28,8 +29,10 @@ struct archive_member {
 	uint32_t crc32;
 	uint16_t method;
 	bool encrypted;
-	bool is_dir;   /* the name ends in a slash */
-	int64_t mtime; /* seconds since 1970, DOS time read as UTC */
+	bool is_dir; /* the name ends in a slash */
+	/* Seconds since 1970, DOS time read as UTC. An hour off where the local
+	 * zone skips that time in spring: libzip reads it as a local one. */
+	int64_t mtime;
 };
 
 struct archive_directory {
@@ -51,12 +54,13 @@ int archive_read_tail(struct archive_directory **out, const void *tail,
 int archive_read_fd(struct archive_directory **out, int fd, uint64_t size);
 
 /*
- * archive_data_offsets() - where the raw data of each member begins, local
- * headers read and held against the directory.
- * @offsets: room for as many as the directory of this file has members; a
- * member that libzip cannot open, or a folder, gets UINT64_MAX.
- * Returns 0, -EBADMSG where data would pass the end of the file, -ENOMEM,
- * -errno.
+ * archive_data_offsets() - where the raw data of each member begins, by its
+ * local header. What lies there is the caller's to check, by length and CRC-32.
+ * @offsets: room for @n, as many as the directory of this file has members; a
+ * member that libzip cannot open, or a folder, gets UINT64_MAX; one without any
+ * data 0.
+ * Returns 0, -EBADMSG where data would pass the end of the file or @n is not
+ * its number of members, -ENOMEM, -errno.
  */
 int archive_data_offsets(uint64_t *offsets, size_t n, int fd, uint64_t size);
 

@@ -772,9 +772,8 @@ static int facts_row_put(struct catalog_conn *conn, const char *key,
 {
 	const struct catalog_facts *f = &r->f;
 
-	return catalog_db_run(conn, FACTS_PUT,
-			      r->id ? "titiiiiiiiii" : "tntiiiiiiiii", key,
-			      r->id, f->etag, r->nth, (int64_t)f->size,
+	return catalog_db_run(conn, FACTS_PUT, "titiiiiiiiii", key, r->id,
+			      f->etag, r->nth, (int64_t)f->size,
 			      f->last_modified, f->seen_at, f->csv_member,
 			      (int64_t)f->csv_size, (int64_t)f->members,
 			      (int64_t)r->has_directory,
@@ -1127,15 +1126,15 @@ static int total_add(struct catalog_conn *conn, enum place place,
 static int cached_write(struct catalog_conn *conn, enum place place,
 			const char *key, const struct catalog_cached *r)
 {
-	return catalog_db_run(
-		conn, CACHED_PUT,
-		r->has_published ? "ittiiihhtiiiiii" : "ittiiihntiiiiii",
-		(int64_t)place, key, r->etag, (int64_t)r->size,
-		(int64_t)r->disk_bytes, r->last_modified, r->sha256,
-		r->has_published ? r->published : NULL,
-		verdict_name(r->verdict), (int64_t)r->state, r->verified_at,
-		r->checked_at, r->last_use, (int64_t)r->pinned,
-		(int64_t)cached_crc(place, key, r));
+	/* A blob at NULL is SQL's NULL. */
+	return catalog_db_run(conn, CACHED_PUT, "ittiiihhtiiiiii",
+			      (int64_t)place, key, r->etag, (int64_t)r->size,
+			      (int64_t)r->disk_bytes, r->last_modified,
+			      r->sha256, r->has_published ? r->published : NULL,
+			      verdict_name(r->verdict), (int64_t)r->state,
+			      r->verified_at, r->checked_at, r->last_use,
+			      (int64_t)r->pinned,
+			      (int64_t)cached_crc(place, key, r));
 }
 
 struct cached_work {

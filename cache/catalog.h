@@ -181,9 +181,8 @@ int catalog_quarantine_usage(struct catalog *c, uint64_t *files,
 /* ---- ledger: append-only; rows can be neither changed nor deleted ---- */
 
 /* @event: "accepted" (entered the cache) or "opened" (first in this run). */
-int catalog_ledger_add(struct catalog *c, const char *run_id,
-		       const char *event, const char *key,
-		       const unsigned char sha256[32], enum verdict v,
-		       int64_t now);
+int catalog_ledger_add(struct catalog *c, const char *run_id, const char *event,
+		       const char *key, const unsigned char sha256[32],
+		       enum verdict v, int64_t now);
 
 #endif

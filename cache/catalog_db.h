@@ -40,7 +40,8 @@ sqlite3_stmt *catalog_db_stmt(struct catalog_conn *conn, unsigned int n);
 sqlite3 *catalog_db_handle(struct catalog_conn *conn);
 /*
  * catalog_db_bind() - values for the statement's parameters in order.
- * @types: 't' const char *, 'i' int64_t, 'h' 32 bytes, 'n' NULL,
+ * @types: 't' const char *, 'i' int64_t, 'h' 32 bytes or NULL; without
+ * a value of their own: 'n' NULL,
  * 'z' an empty blob, which SQLite sorts after every text
  */
 int catalog_db_bind(struct catalog_conn *conn, sqlite3_stmt *stmt,
@@ -48,8 +49,8 @@ int catalog_db_bind(struct catalog_conn *conn, sqlite3_stmt *stmt,
 /* 1 with a row, 0 at the end, or a negative errno. */
 int catalog_db_step(struct catalog_conn *conn, sqlite3_stmt *stmt);
 /* Bind and step a statement that gives no rows. */
-int catalog_db_run(struct catalog_conn *conn, unsigned int n,
-		   const char *types, ...);
+int catalog_db_run(struct catalog_conn *conn, unsigned int n, const char *types,
+		   ...);
 /* The negative errno of the connection's last failure. */
 int catalog_db_error(struct catalog_conn *conn, int rc);
 

@@ -269,11 +269,11 @@ static bool ledger_row(sqlite3_stmt *stmt, struct catalog_ledger_row *r)
 
 #define LEDGER                                                                 \
 	"SELECT id, at, run_id, event, key, sha256, verdict, crc FROM"         \
-	" ledger WHERE id > ?1 ORDER BY id"
+	" ledger WHERE id >= ?1 ORDER BY id"
 
-/* Copies the rows with ids above @after until the end or the first page that
+/* Copies the rows with ids from @first on until the end or the first page that
  * can't be read; *last is the last id seen. */
-static uint64_t copy_rows(sqlite3 *from, sqlite3 *to, int64_t after,
+static uint64_t copy_rows(sqlite3 *from, sqlite3 *to, int64_t first,
 			  int64_t *last)
 {
 	struct catalog_ledger_row row;
@@ -281,7 +281,7 @@ static uint64_t copy_rows(sqlite3 *from, sqlite3 *to, int64_t after,
 	uint64_t n = 0;
 
 	if (sqlite3_prepare_v2(from, LEDGER, -1, &stmt, NULL) == SQLITE_OK &&
-	    sqlite3_bind_int64(stmt, 1, after) == SQLITE_OK) {
+	    sqlite3_bind_int64(stmt, 1, first) == SQLITE_OK) {
 		while (sqlite3_step(stmt) == SQLITE_ROW) {
 			int64_t id = sqlite3_column_int64(stmt, 0);
 
@@ -326,6 +326,6 @@ uint64_t catalog_schema_salvage(sqlite3 *from, sqlite3 *to)
 	n = copy_rows(from, to, INT64_MIN, &last);
 	tail = readable_tail(from, last);
 	if (tail > last && tail != INT64_MAX)
-		n += copy_rows(from, to, tail - 1, &last);
+		n += copy_rows(from, to, tail, &last);
 	return n;
 }

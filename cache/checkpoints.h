@@ -7,15 +7,16 @@
  * directory. A stream is cut into *spans* of at most CHECKPOINTS_SPAN bytes;
  * a span can be decoded with nothing but the object and its index. Spans of
  * stored data are exactly CHECKPOINTS_SPAN long but for the last; spans of
- * deflated data begin at deflate block boundaries (32 KiB window) where one is
- * near enough and at a saved decoder state where none is. Within a span each
+ * deflated data begin at deflate block boundaries where one is near enough and
+ * inside a block where none is, with the 32 KiB before them and, inside, the
+ * block's header kept (cache/resume.h). Within a span each
  * *piece* of CHECKPOINTS_PIECE bytes has a CRC-32, counted from the span's
  * start.
  *
- * The index file names the object it belongs to (size and SHA-256) and the
- * library version its decoder states are for; every part of it is under a
- * checksum. Whatever does not fit is -EBADMSG from checkpoints_load(), and the
- * index is then built again: it holds nothing that cannot be rebuilt.
+ * The index file (cache/index_file.h) names the object it belongs to, by size
+ * and SHA-256; every part of it is under a checksum. Whatever does not fit is
+ * -EBADMSG from checkpoints_load(), and the index is then built again: it holds
+ * nothing that cannot be rebuilt.
  */
 #ifndef CACHE_CHECKPOINTS_H
 #define CACHE_CHECKPOINTS_H
@@ -43,13 +44,18 @@ struct checkpoints_id {
 
 struct checkpoints_builder;
 
-/* Sees the decoded bytes of members in order; non-zero stops the pass and is
- * returned from _step(). May be NULL. */
+/* Sees the decoded bytes of members in order, up to a span at a time; a
+ * negative errno stops the pass and is returned from _step(), 0 goes on. May be
+ * NULL. What it sees of a member is not checked against its CRC-32 yet. */
 typedef int checkpoints_sink_fn(void *arg, unsigned int stream, uint64_t off,
 				const void *buf, size_t len);
 
 /*
  * checkpoints_builder_create() - begin an index in a temporary file.
+ *
+ * A builder is used by one thread at a time and takes about 2.5 MB, and 32
+ * bytes for each span and 4 for each piece of the object that it has passed.
+ *
  * @dirfd, @tmp_name: where the growing index lies (created, truncated)
  * @directory: of the archive, or NULL for an object that is no zip; must live
  * as long as the builder
@@ -67,15 +73,18 @@ int checkpoints_builder_raw(struct checkpoints_builder *b, const void *buf,
  * @fd, the whole object of @size bytes. Bounded work and memory.
  * Returns 1 where more is to do, 0 when all members are through, -EBADMSG for
  * a damaged member (length or CRC-32 against the directory, deflate stream),
- * -ENOMEM, -errno, or the sink's value. Members of other methods and encrypted
- * ones are recorded as unreadable and are no error.
+ * -ENOMEM, -errno, or the sink's value. After an error the builder is only good
+ * for checkpoints_builder_free(). Members of other methods and encrypted ones
+ * are recorded as unreadable and are no error.
  */
 int checkpoints_builder_step(struct checkpoints_builder *b, int fd,
 			     uint64_t size, uint64_t budget,
 			     checkpoints_sink_fn *sink, void *arg);
 
 /* Seals the temporary file: header, tables, checksums, fdatasync. The caller
- * renames it. */
+ * renames it. -EINVAL where not all of the object was seen: all of it by
+ * checkpoints_builder_raw(), its members by steps up to the one that returned
+ * 0. */
 int checkpoints_builder_finish(struct checkpoints_builder *b,
 			       const struct checkpoints_id *id);
 
@@ -116,7 +125,7 @@ size_t checkpoints_memory(const struct checkpoints *cp);
  * room), every piece checked against its CRC.
  * @fd: the object
  * Returns the span's length; -EBADMSG if object or index is damaged; -ENOMEM,
- * -errno. Thread-safe; needs about 130 KiB of memory of its own while it runs.
+ * -errno. Thread-safe; needs about 190 KiB of memory of its own while it runs.
  */
 ssize_t checkpoints_decode(const struct checkpoints *cp, int fd,
 			   unsigned int stream, uint64_t span, void *buf);

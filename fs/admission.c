@@ -702,8 +702,11 @@ static void put_checksum(struct admission *a)
 	int err;
 
 	snprintf(info.etag, sizeof(info.etag), "%s", a->published_meta.etag);
-	err = store_put(a->env.store, a->checksum_key, &info, a->published_text,
-			a->published_len);
+	err = -ENOMEM;
+	if (EVP_Digest(a->published_text, a->published_len, info.sha256, NULL,
+		       EVP_sha256(), NULL))
+		err = store_put(a->env.store, a->checksum_key, &info,
+				a->published_text, a->published_len);
 	/* The archive is whole without it; it can be had again. */
 	if (err)
 		log_event(LOG_LEVEL_WARN, "cache", "checksum_not_kept",

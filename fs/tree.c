@@ -80,11 +80,17 @@ static int from_presence(enum presence p, bool folder, bool *provisional)
 	return 0;
 }
 
+/* The folder of kind @kind, MARKET to SYMBOL, above @p. */
 static struct path parent_of(const struct path *p, enum path_kind kind)
 {
 	struct path parent = *p;
 
 	parent.kind = kind;
+	parent.interval[0] = '\0';
+	if (kind < PATH_SYMBOL)
+		parent.symbol[0] = '\0';
+	if (kind < PATH_DATASET)
+		parent.dataset = NULL;
 	return parent;
 }
 

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -613,6 +614,128 @@ static void test_checkpoints__the_index_is_small(void **state)
 	object_close(&o);
 }
 
+/* ---- several threads ---- */
+
+struct decoder {
+	struct object *o;
+	const unsigned char *plain;
+	size_t len;
+	uint64_t seed;
+	int wrong;
+	pthread_t thread;
+};
+
+static void *decode_many(void *arg)
+{
+	struct decoder *d = arg;
+	unsigned char *buf = malloc(CHECKPOINTS_SPAN);
+
+	for (int i = 0; buf && i < 50; i++) {
+		uint64_t off = archives_random(&d->seed) % d->len, span, start;
+		size_t len;
+
+		checkpoints_span_at(d->o->cp, 1, off, &span, &start, &len);
+		if (checkpoints_decode(d->o->cp, d->o->fd, 1, span, buf) !=
+			    (ssize_t)len ||
+		    memcmp(buf, d->plain + start, len))
+			d->wrong++;
+	}
+	free(buf);
+	return NULL;
+}
+
+static void test_checkpoints__threads_share_an_index(void **state)
+{
+	unsigned char *plain;
+	struct decoder d[4];
+	struct object o;
+	size_t len;
+
+	(void)state;
+	object_load(&o, "csv");
+	plain = archives_read(&dir, "csv.plain", &len);
+	for (unsigned int i = 0; i < 4; i++) {
+		d[i] = (struct decoder){
+			.o = &o, .plain = plain, .len = len, .seed = i};
+		assert_int_equal(pthread_create(&d[i].thread, NULL, decode_many,
+						&d[i]),
+				 0);
+	}
+	for (unsigned int i = 0; i < 4; i++) {
+		pthread_join(d[i].thread, NULL);
+		assert_int_equal(d[i].wrong, 0);
+	}
+	free(plain);
+	object_close(&o);
+}
+
+/* ---- archives as they were published ---- */
+
+static unsigned char *unzip(const char *path, size_t *len)
+{
+	size_t cap = 1 << 20, n;
+	unsigned char *buf = malloc(cap);
+	char command[1024];
+	FILE *f;
+
+	snprintf(command, sizeof(command), "unzip -p '%s'", path);
+	f = popen(command, "r");
+	assert_non_null(f);
+	*len = 0;
+	while ((n = fread(buf + *len, 1, cap - *len, f)) > 0) {
+		*len += n;
+		if (*len == cap)
+			buf = realloc(buf, cap *= 2);
+		assert_non_null(buf);
+	}
+	assert_int_equal(pclose(f), 0);
+	return buf;
+}
+
+static void check_published(const char *path)
+{
+	unsigned char *plain;
+	struct object o = {0};
+	struct stat st;
+	size_t len;
+
+	o.fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(o.fd >= 0);
+	assert_int_equal(fstat(o.fd, &st), 0);
+	o.size = o.id.size = (uint64_t)st.st_size;
+	o.span = malloc(CHECKPOINTS_SPAN + GUARD);
+	assert_non_null(o.span);
+	memset(o.span + CHECKPOINTS_SPAN, 0xee, GUARD);
+	assert_int_equal(archive_read_fd(&o.directory, o.fd, o.size), 0);
+	assert_int_equal(archive_csv(o.directory, strrchr(path, '/') + 1), 0);
+	assert_int_equal(build(&o, "published", 1 << 20, NULL, NULL), 0);
+	assert_int_equal(checkpoints_load(&o.cp, dir.dirfd, "published", &o.id),
+			 0);
+	plain = unzip(path, &len);
+	check_stream(&o, 1, plain, len);
+	free(plain);
+	object_close(&o);
+}
+
+static void test_checkpoints__published_archives_are_exact(void **state)
+{
+	const char *real = getenv("TICKFS_REALDATA");
+	char command[512], path[512];
+	FILE *f;
+
+	(void)state;
+	if (!real)
+		skip();
+	snprintf(command, sizeof(command), "find '%s' -name '*.zip'", real);
+	f = popen(command, "r");
+	assert_non_null(f);
+	while (fgets(path, sizeof(path), f)) {
+		path[strcspn(path, "\n")] = '\0';
+		check_published(path);
+	}
+	assert_int_equal(pclose(f), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -643,6 +766,9 @@ int main(void)
 		cmocka_unit_test(test_checkpoints__an_index_is_for_one_object),
 		cmocka_unit_test(test_checkpoints__an_object_cut_short_is_seen),
 		cmocka_unit_test(test_checkpoints__the_index_is_small),
+		cmocka_unit_test(test_checkpoints__threads_share_an_index),
+		cmocka_unit_test(
+			test_checkpoints__published_archives_are_exact),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

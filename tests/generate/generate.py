@@ -17,6 +17,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Optional
 
+sys.dont_write_bytecode = True  # no litter in the source tree
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import containers  # noqa: E402
@@ -92,7 +93,9 @@ def sample_jobs(seed):
     # other days are in the month only) and one that no day covers
     add("spot", "klines", "BTCUSDT", "1m", "2020-01-01..2020-01-03",
         "2024-11-29..2024-11-30", "2024-12-30..2025-01-02",
-        "2024-10", "2024-11")
+        "2024-11")
+    # from the first candle there is
+    add("spot", "klines", "BTCUSDT", "1m", "2017-08", since=1502942400_000)
     for interval in keys.INTERVALS:
         if interval not in ("1m", "3d", "1w", "1mo"):
             add("spot", "klines", "BTCUSDT", interval, "2025-01-01")
@@ -164,7 +167,7 @@ def sample_jobs(seed):
     add("cm", "liquidationSnapshot", "BTCUSD_PERP", None,
         "2023-06-25..2023-06-27")
     add("cm", "liquidationSnapshot", "ADAUSD_PERP", None, "2023-06-26")
-    add("option", "BVOLIndex", "BTCBVOLUSDT", None, "2025-04-29..2025-04-30")
+    add("option", "BVOLIndex", "BTCBVOLUSDT", None, "2025-04-30")
     add("option", "BVOLIndex", "ETHBVOLUSDT", None, "2025-04-30")
     for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT"):
         add("option", "EOHSummary", symbol, None, "2023-10-20..2023-10-21")

@@ -93,6 +93,7 @@ class Market:
         base, price_digits, qty_digits = COINS.get(
             coin, (rng.uniform(0.02, 40), 4, 0))
         self.base = base
+        self.second = self.level = None
         self.waves = [(a, w, rng.uniform(0, 6.3)) for a, w in (
             (.3, 1 / 97), (.06, 1 / 11), (.012, 2.1), (.003, 41.3),
             (.0007, 611.), (.0002, 9001.))]
@@ -114,6 +115,13 @@ class Market:
         wave = sum(a * math.sin(x * w + p) for a, w, p in self.waves)
         return max(1, round(self.base * math.exp(wave)
                             * 10 ** self.price_digits))
+
+    def near(self, ms):
+        """at() of the second, which many trades may share."""
+        if ms // 1000 != self.second:
+            self.second = ms // 1000
+            self.level = self.at(self.second * 1000)
+        return self.level
 
     def price(self, units):
         return decimal(units, self.price_digits, self.pad)
@@ -233,7 +241,7 @@ def per_day(archive, rows, default):
 
 
 def trade_of(market, rng, ms):
-    price = max(1, market.at(ms) + rng.randint(-3, 3))
+    price = max(1, market.near(ms) + rng.randint(-3, 3))
     if market.market == "cm":
         return price, rng.randint(1, 900)
     return price, 1 + int(rng.expovariate(1) * 10 ** market.qty_digits / 20)

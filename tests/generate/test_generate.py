@@ -21,6 +21,7 @@ import unittest
 import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True  # no litter in the source tree
 sys.path.insert(0, HERE)
 
 import defects  # noqa: E402

@@ -49,17 +49,15 @@ static const char *const host_names[] = {"main", "mirror"};
 
 enum field_type { NUMBER, FLAG, TEXT, OBJECT };
 
-#define FIELD(type, name)                                                      \
-	{                                                                      \
-#name, type, offsetof(struct imitation_fault, name)            \
-	}
+/* clang-format off */
+#define FIELD(type, name) \
+	{#name, type, offsetof(struct imitation_fault, name)}
 
 static const struct field {
 	const char *name;
 	enum field_type type;
 	size_t offset;
 } fields[] = {
-	/* clang-format off */
 	FIELD(NUMBER, delay_ms),
 	FIELD(NUMBER, delay_jitter_ms),
 	FIELD(NUMBER, connection_delay_ms),
@@ -87,8 +85,8 @@ static const struct field {
 	FIELD(FLAG, bad_xml),
 	FIELD(FLAG, repeat_page),
 	FIELD(FLAG, empty_list),
-	/* clang-format on */
 };
+/* clang-format on */
 
 #define N_FIELDS (sizeof(fields) / sizeof(fields[0]))
 

@@ -41,31 +41,33 @@ def put(name, data):
         f.write(data)
 
 
-def container(members, zip64=False):
+def container(members, zip64=False, flags=0, count=None, csize=None, at=None):
     """[(name, method, crc, size, raw bytes)] -> a zip, written out by the
-    letter of APPNOTE.TXT 4.3, for streams that zipfile would not make."""
+    letter of APPNOTE.TXT 4.3, for streams that zipfile would not make.
+    count, csize, at: lies about entries, raw sizes and the directory."""
     body, central = bytearray(), bytearray()
     for name, method, crc, size, raw in members:
         name = name.encode()
-        extra, sizes = b"", (len(raw), size)
+        raw_size = len(raw) if csize is None else csize
+        extra, sizes = b"", (raw_size, size)
         if zip64:
-            extra = struct.pack("<HHQQ", 1, 16, size, len(raw))
+            extra = struct.pack("<HHQQ", 1, 16, size, raw_size)
             sizes = (0xffffffff, 0xffffffff)
         where = len(body)
-        common = struct.pack("<HHHHHLLLHH", 45, 0, method, 0x6000, 0x5821,
+        common = struct.pack("<HHHHHLLLHH", 45, flags, method, 0x6000, 0x5821,
                              crc, *sizes, len(name), len(extra))
         body += b"PK\x03\x04" + common + name + extra + raw
         central += (b"PK\x01\x02" + struct.pack("<H", 45) + common +
                     struct.pack("<HHHLL", 0, 0, 0, 0, where) + name + extra)
-    at, n = len(body), len(members)
+    at = len(body) if at is None else at
+    n = len(members) if count is None else count
     body += central
     if zip64:
         record = len(body)
         body += b"PK\x06\x06" + struct.pack("<QHHLLQQQQ", 44, 45, 45, 0, 0, n,
                                             n, len(central), at)
         body += b"PK\x06\x07" + struct.pack("<LQL", 0, record, 1)
-        n = at = 0xffffffff
-        n = 0xffff
+        n, at = 0xffff, 0xffffffff
     body += b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, n, n, len(central),
                                         at, 0)
     return bytes(body)
@@ -161,6 +163,15 @@ def several():
         add("deflated-empty", b"", zipfile.ZIP_DEFLATED)
         add("other.bz2", text, zipfile.ZIP_BZIP2)
         add("\u5e01\u5b89.csv", b"a,b\n", zipfile.ZIP_DEFLATED)
+    # Where each member's data begin, by its local header (APPNOTE 4.3.7).
+    with open(os.path.join(OUT, "several.zip"), "rb") as f, \
+            zipfile.ZipFile(f) as z:
+        lines = []
+        for info in z.infolist():
+            f.seek(info.header_offset + 26)
+            lengths = struct.unpack("<HH", f.read(4))
+            lines.append("%d\n" % (info.header_offset + 30 + sum(lengths)))
+    put("several.offsets", "".join(lines).encode())
 
 
 class Pipe(io.RawIOBase):
@@ -203,6 +214,26 @@ def damaged():
 
 
 
+def lies():
+    """Directories that do not tell the truth."""
+    raw = deflate(b"hello\n")
+    member = [("lies.csv", 8, zlib.crc32(b"hello\n"), 6, raw)]
+    put("true.zip", container(member))
+    put("true-zip64.zip", container(member, zip64=True))
+    put("encrypted.zip", container(member, flags=1))
+    put("many.zip", container([("m", 0, 0, 0, b"")] * 65537, zip64=True))
+    put("lies-size.zip", container([member[0][:3] + ((1 << 63) + 5, raw)],
+                                   zip64=True))
+    put("lies-csize.zip", container(member, csize=1000))
+    put("lies-csize64.zip", container(member, zip64=True, csize=1 << 62))
+    put("lies-count.zip", container(member, count=40000))
+    put("lies-count64.zip", container(member, zip64=True, count=1 << 40))
+    put("lies-where.zip", container(member, at=1 << 30))
+    put("lies-where64.zip", container(member, zip64=True, at=1 << 62))
+    put("nothing.zip", b"")
+    put("no-zip.zip", b"<html>" * 1000)
+
+
 def csv_like():
     text = csv(70000, 1)
     one("csv", text, deflate(text))
@@ -229,7 +260,7 @@ def compressible():
 
 def main():
     for f in (csv_like, stored, compressible, several, descriptors, damaged,
-              huge):
+              lies, huge):
         if not ONLY or f.__name__ in ONLY:
             f()
 
