@@ -72,7 +72,8 @@ struct admission {
 	struct origin_meta meta; /* what is being fetched */
 	uint64_t from;		 /* where the download began */
 	uint64_t kicked_at;	 /* fetch thread only */
-	bool recheck, local, resumed, changed, digested, heard, too_big;
+	bool recheck, local, resumed, changed, digested, too_big;
+	bool heard; /* the .CHECKSUM asked for with the bytes is evidence */
 	unsigned int changes;
 	uint64_t started_ms;
 	struct store_staging *sg;
@@ -799,13 +800,14 @@ static bool do_judge(struct admission *a)
 	enum verdict v;
 	int err;
 
-	if (a->is_zip) {
+	if (a->is_zip && !a->heard) {
 		if (!take_checksum(a, &err))
 			return false;
 		if (err) {
-			finish(a, err);
+			fail(a, err);
 			return true;
 		}
+		a->heard = true;
 	}
 	v = verdict_decide(&a->evidence);
 	if (v == VERDICT_VERIFIED) {
