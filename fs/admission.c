@@ -942,6 +942,18 @@ static void admission_free(struct admission *a)
 	free(a);
 }
 
+/* Before anyone is told, since whoever is may begin again at once. The index of
+ * a committed archive is finished and keeps nothing there. */
+static void leave_staging(struct admission *a)
+{
+	if (a->result.err) {
+		ingest_free(a->ingest);
+		a->ingest = NULL;
+	}
+	store_staging_close(a->sg);
+	a->sg = NULL;
+}
+
 /* True when every request has answered; those that have not are cancelled. */
 static bool settled(struct admission *a)
 {
@@ -995,6 +1007,7 @@ static void run(struct work *work)
 		a->result.info = a->info;
 		a->result.reason = a->reason;
 		a->result.changed = a->changed;
+		leave_staging(a);
 		a->done(a->arg, &a->result);
 		admission_free(a);
 		return;
