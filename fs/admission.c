@@ -61,6 +61,7 @@ struct admission {
 	uint64_t arrived;	      /* bytes in staging; protected by lock */
 	uint64_t total;		      /* protected by lock */
 	struct origin_meta seen;      /* of a changed object; likewise */
+	struct origin_meta named;     /* where `meta` has no ETag; likewise */
 	char *text;		      /* .CHECKSUM or small object; likewise */
 	size_t text_len;	      /* likewise */
 	struct origin_meta text_meta; /* likewise */
@@ -164,6 +165,8 @@ static int on_start(void *arg, const struct origin_meta *meta, uint64_t from)
 	fits = from == a->arrived && same_version(&a->meta, meta);
 	if (!fits)
 		a->seen = *meta;
+	else if (!a->meta.etag[0])
+		a->named = *meta;
 	pthread_mutex_unlock(&a->lock);
 	return fits ? 0 : -ESTALE;
 }
@@ -386,6 +389,7 @@ static int begin_download(struct admission *a)
 		return err;
 	pthread_mutex_lock(&a->lock);
 	a->arrived = a->from;
+	a->named = (struct origin_meta){.last_modified = -1};
 	a->kicked_at = a->from;
 	a->total = a->meta.size;
 	pthread_mutex_unlock(&a->lock);
@@ -480,6 +484,18 @@ static void object_changed(struct admission *a)
 		start_over(a);
 }
 
+/* What was not known of the object before, its answer has told. */
+static void take_name(struct admission *a)
+{
+	if (a->local || a->meta.etag[0])
+		return;
+	pthread_mutex_lock(&a->lock);
+	memcpy(a->meta.etag, a->named.etag, sizeof(a->meta.etag));
+	if (a->meta.last_modified < 0)
+		a->meta.last_modified = a->named.last_modified;
+	pthread_mutex_unlock(&a->lock);
+}
+
 static bool do_follow(struct admission *a)
 {
 	bool here;
@@ -513,6 +529,7 @@ static bool do_follow(struct admission *a)
 		return true;
 	}
 	a->meta.size = arrived;
+	take_name(a);
 	a->state = INDEX;
 	return true;
 }
