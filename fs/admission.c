@@ -341,6 +341,7 @@ static int open_staging(struct admission *a)
 		}
 		if (err != -ENOENT)
 			return err;
+		a->recheck = false;
 	}
 	return store_stage(a->env.store, a->key, &a->sg);
 }
@@ -699,7 +700,7 @@ static void log_admitted(struct admission *a)
 		  log_num("size_mb", (double)a->meta.size / 1e6),
 		  log_num("duration_ms", ms),
 		  log_str("verdict", verdict_name(a->result.verdict)), LOG_END);
-	if (a->local)
+	if (a->recheck)
 		metrics_add(METRIC_HEALED, 1);
 	if (a->result.verdict != VERDICT_VERIFIED)
 		log_event(LOG_LEVEL_WARN, "integrity", "archive_accepted",
