@@ -108,9 +108,26 @@ static int outcome(struct subject *s)
 	return s->result.err;
 }
 
+/* What the origin says of it now. */
+static struct origin_meta meta_of(struct subject *s, const char *key)
+{
+	struct origin_meta m = {.size = UINT64_MAX, .last_modified = -1};
+	struct supply_facts f;
+
+	if (fs_facts(s->b, key, SUPPLY_OBJECT, &f) == 0) {
+		memcpy(m.etag, f.etag, sizeof(m.etag));
+		m.size = f.size;
+		m.last_modified = f.last_modified;
+	}
+	imitation_reset(s->b->im);
+	return m;
+}
+
 static int admit(struct subject *s, const char *key)
 {
-	start(s, key, NULL, false);
+	struct origin_meta m = meta_of(s, key);
+
+	start(s, key, &m, false);
 	return outcome(s);
 }
 
@@ -578,6 +595,7 @@ static void test_admission__takes_the_version_that_came_instead(void **state)
 }
 
 struct arrived {
+	struct fs_bench *b;
 	struct admission *a;
 	uint64_t at_least;
 };
@@ -588,27 +606,27 @@ static bool has_arrived(void *arg)
 	uint64_t done, total;
 
 	admission_progress(w->a, &done, &total);
-	return done >= w->at_least;
+	/* And the .CHECKSUM was asked for, so that counts are the same. */
+	return done >= w->at_least && fs_requests(w->b, KEY).all == 2;
 }
 
 enum { PART = 100000 };
 
-#define HOLD_AFTER_PART                                                        \
-	"[{\"key\": \"*.zip\", \"hold_after\": 100000, \"hold\": null}]"
+#define STALL_AFTER_PART "[{\"key\": \"*.zip\", \"stall_after\": 100000}]"
 
 /* Begins, and is cancelled when PART bytes are there. */
-static void begin_and_cancel(struct subject *s, const char *rule)
+static void begin_and_cancel(struct subject *s)
 {
-	struct arrived w = {.at_least = PART};
+	struct origin_meta m = meta_of(s, KEY);
+	struct arrived w = {.b = s->b, .at_least = PART};
 
-	fs_rules(s->b, rule);
-	w.a = start(s, KEY, NULL, false);
+	fs_rules(s->b, STALL_AFTER_PART);
+	w.a = start(s, KEY, &m, false);
 	fs_eventually(has_arrived, &w);
 	admission_cancel(w.a);
 	assert_int_equal(outcome(s), -ECANCELED);
+	fs_rules(s->b, "[]");
 }
-
-#define STALL_AFTER_PART "[{\"key\": \"*.zip\", \"stall_after\": 100000}]"
 
 static void test_admission__cancelled_download_resumes(void **state)
 {
@@ -616,21 +634,287 @@ static void test_admission__cancelled_download_resumes(void **state)
 	struct subject s;
 	struct published p;
 	uint64_t bytes, size;
-	struct origin_meta meta;
 
 	publish(b, 1, 20000, &p);
 	subject_begin(&s, b, NULL);
-	begin_and_cancel(&s, STALL_AFTER_PART);
+	begin_and_cancel(&s);
 	assert_int_equal(store_partial(b->store, KEY, &bytes, &size), 0);
 	assert_int_equal(bytes, PART);
+	assert_int_equal(size, p.len);
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_cached(&s, &p);
+	assert_string_equal(fs_requests(b, KEY).last_range, "bytes=100000-");
+	assert_int_equal(fs_requests(b, KEY).all, 2);
+	subject_end(&s);
+	free(p.zip);
+}
 
-	/* What was asked for had no name; the answer gave it one. */
-	meta = (struct origin_meta){.size = p.len, .last_modified = -1};
-	fs_rules(b, "[]");
+/* Whoever is told may begin again at once, while nobody else has the place. */
+static void test_admission__staging_is_free_when_done_is_told(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 20000, &p);
+	subject_begin(&s, b, NULL);
+	begin_and_cancel(&s);
+	assert_int_equal(s.stage_err, 0);
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_int_equal(s.stage_err, 0);
+	subject_end(&s);
+	free(p.zip);
+}
+
+static void test_admission__part_of_another_version_is_dropped(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published before, now;
+
+	publish(b, 1, 20000, &before);
+	subject_begin(&s, b, NULL);
+	begin_and_cancel(&s);
+	publish(b, 2, 20000, &now);
+	start(&s, KEY, &(struct origin_meta){.size = UINT64_MAX}, false);
+	assert_int_equal(outcome(&s), 0);
+	assert_cached(&s, &now);
+	assert_int_equal(fs_requests(b, KEY).ranges, 0);
+	subject_end(&s);
+	free(before.zip);
+	free(now.zip);
+}
+
+/* The name says it is the same version, and the bytes say it is not. */
+static void test_admission__damaged_part_is_not_held_against_it(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 20000, &p);
+	subject_begin(&s, b, NULL);
+	begin_and_cancel(&s);
+	fs_damage(b, "staging/" KEY ".partial", 5000, "damage", 6);
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_cached(&s, &p);
+	/* resumed, then whole, each with its .CHECKSUM; the website gave it */
+	assert_int_equal(fs_requests(b, KEY).all, 4);
+	assert_int_equal(fs_requests(b, KEY).mirror, 0);
+	subject_end(&s);
+	free(p.zip);
+}
+
+static void test_admission__ignored_range_starts_from_the_top(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 20000, &p);
+	subject_begin(&s, b, NULL);
+	begin_and_cancel(&s);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"ignore_range\": true}]");
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_cached(&s, &p);
+	subject_end(&s);
+	free(p.zip);
+}
+
+static void test_admission__object_replaced_midway_is_fetched_anew(void **state)
+{
+	struct fs_bench *b = *state;
+	struct arrived w = {.b = b, .at_least = PART};
+	struct origin_meta m;
+	struct subject s;
+	struct published before, now;
+
+	publish(b, 1, 20000, &before);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	/* The first answer breaks off; its rest is then another's. */
+	fs_rules(b, "[{\"key\": \"*.zip\", \"hold_after\": 100000,"
+		    "  \"hold\": \"midway\", \"cut_after\": 150000,"
+		    "  \"times\": 1}]");
+	w.a = start(&s, KEY, &m, false);
+	fs_eventually(has_arrived, &w);
+	publish(b, 2, 20000, &now);
+	imitation_release(b->im, "midway", 0);
+	assert_int_equal(outcome(&s), 0);
+	assert_true(s.result.changed);
+	assert_cached(&s, &now);
+	subject_end(&s);
+	free(before.zip);
+	free(now.zip);
+}
+
+/* An object that is never twice the same is not fetched for ever. */
+static void test_admission__endless_change_times_out(void **state)
+{
+	struct fs_bench *b = *state;
+	struct origin_meta m;
+	struct subject s;
+	struct published p;
+	char rules[1000];
+	int n = 0;
+
+	publish(b, 1, 2000, &p);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	n += sprintf(rules, "[");
+	for (int i = 1; i <= 9; i++)
+		n += sprintf(rules + n,
+			     "%s{\"key\": \"*.zip\", \"nth\": %d,"
+			     " \"etag\": \"version%d\"}",
+			     i > 1 ? "," : "", i, i);
+	sprintf(rules + n, "]");
+	fs_rules(b, rules);
+	start(&s, KEY, &m, false);
+	assert_int_equal(outcome(&s), -ETIMEDOUT);
+	assert_in_range(fs_requests(b, "2024-01-01.zip").all, 4, 9);
+	subject_end(&s);
+	free(p.zip);
+}
+
+/* Of an object that was not known the answer itself says which version it is:
+ * else it could never be told from the next one. */
+static void test_admission__unknown_version_is_learnt(void **state)
+{
+	struct fs_bench *b = *state;
+	struct origin_meta m;
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 2000, &p);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	start(&s, KEY, NULL, false);
+	assert_int_equal(outcome(&s), 0);
+	assert_int_equal(s.result.verdict, VERDICT_VERIFIED);
+	assert_string_equal(s.result.info.etag, m.etag);
+	assert_int_equal(s.result.info.last_modified, m.last_modified);
+	assert_int_equal(s.result.info.size, p.len);
+	subject_end(&s);
+	free(p.zip);
+}
+
+/* And only then can it be told that its checksum is the stale one. */
+static void test_admission__unknown_version_has_an_etag_witness(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 2000, &p);
+	fs_rules(b, "[{\"key\": \"*.CHECKSUM\", \"wrong_checksum\": true}]");
+	subject_begin(&s, b, NULL);
+	start(&s, KEY, NULL, false);
+	assert_int_equal(outcome(&s), -EBADMSG);
+	assert_int_equal(s.result.verdict, VERDICT_CHECKSUM_STALE);
+	subject_end(&s);
+	free(p.zip);
+}
+
+/* Bytes were found damaged; that the next source's checksum is not to be had
+ * is no better news. */
+static void test_admission__damage_stands_without_other_sources(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 2000, &p);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"kind\": \"object\","
+		    "  \"times\": 1, \"flip_at\": 300},"
+		    " {\"key\": \"*.CHECKSUM\", \"nth\": 2,"
+		    "  \"times\": 100, \"status\": 403}]");
+	subject_begin(&s, b, NULL);
+	assert_int_equal(admit(&s, KEY), -EBADMSG);
+	assert_int_equal(s.result.verdict, VERDICT_DAMAGED);
+	subject_end(&s);
+	free(p.zip);
+}
+
+/* ---- what lies in the cache already ---- */
+
+static void test_admission__cached_bytes_are_checked_in_place(void **state)
+{
+	struct fs_bench *b = *state;
+	struct fs_options offline = {.offline = true};
+	struct subject s;
+	struct published p;
+	struct store_object *o;
+	struct origin_meta m;
+
+	publish(b, 1, 2000, &p);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	assert_int_equal(admit(&s, KEY), 0);
+	subject_end(&s);
+
+	subject_begin(&s, b, &offline);
+	assert_int_equal(store_acquire(b->store, KEY, &o), 0);
+	store_damaged(b->store, o);
+	store_release(o);
+	assert_int_equal(store_acquire(b->store, KEY, &o), -EUCLEAN);
 	imitation_reset(b->im);
-	start(&s, KEY, &meta, false);
+	start(&s, KEY, &m, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_int_equal(s.result.verdict, VERDICT_VERIFIED);
+	assert_cached(&s, &p);
+	assert_int_equal(fs_requests(b, NULL).all, 0);
+	subject_end(&s);
+	free(p.zip);
+}
+
+static void test_admission__damaged_cached_bytes_are_replaced(void **state)
+{
+	struct fs_bench *b = *state;
+	uint64_t healed = metrics_get(METRIC_HEALED);
+	struct subject s;
+	struct published p;
+	struct store_object *o;
+	struct origin_meta m;
+
+	publish(b, 1, 2000, &p);
+	subject_begin(&s, b, NULL);
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_int_equal(metrics_get(METRIC_HEALED), healed);
+	assert_int_equal(store_acquire(b->store, KEY, &o), 0);
+	store_damaged(b->store, o);
+	store_release(o);
+	fs_damage(b, "objects/" KEY, 3000, "damage", 6);
+	m = meta_of(&s, KEY);
+	start(&s, KEY, &m, true);
 	assert_int_equal(outcome(&s), 0);
 	assert_cached(&s, &p);
+	assert_int_equal(metrics_get(METRIC_HEALED), healed + 1);
+	subject_end(&s);
+	free(p.zip);
+}
+
+static void test_admission__damaged_and_offline_is_unreachable(void **state)
+{
+	struct fs_bench *b = *state;
+	struct fs_options offline = {.offline = true};
+	struct subject s;
+	struct published p;
+	struct store_object *o;
+	struct origin_meta m;
+
+	publish(b, 1, 2000, &p);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	assert_int_equal(admit(&s, KEY), 0);
+	subject_end(&s);
+
+	subject_begin(&s, b, &offline);
+	assert_int_equal(store_acquire(b->store, KEY, &o), 0);
+	store_damaged(b->store, o);
+	store_release(o);
+	fs_damage(b, "objects/" KEY, 3000, "damage", 6);
+	start(&s, KEY, &m, true);
+	assert_int_equal(outcome(&s), -ENETUNREACH);
 	subject_end(&s);
 	free(p.zip);
 }
@@ -661,6 +945,18 @@ int main(void)
 		BENCH(test_admission__absent_object_is_not_there),
 		BENCH(test_admission__takes_the_version_that_came_instead),
 		BENCH(test_admission__cancelled_download_resumes),
+		BENCH(test_admission__staging_is_free_when_done_is_told),
+		BENCH(test_admission__part_of_another_version_is_dropped),
+		BENCH(test_admission__damaged_part_is_not_held_against_it),
+		BENCH(test_admission__ignored_range_starts_from_the_top),
+		BENCH(test_admission__object_replaced_midway_is_fetched_anew),
+		BENCH(test_admission__endless_change_times_out),
+		BENCH(test_admission__unknown_version_is_learnt),
+		BENCH(test_admission__unknown_version_has_an_etag_witness),
+		BENCH(test_admission__damage_stands_without_other_sources),
+		BENCH(test_admission__cached_bytes_are_checked_in_place),
+		BENCH(test_admission__damaged_cached_bytes_are_replaced),
+		BENCH(test_admission__damaged_and_offline_is_unreachable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
