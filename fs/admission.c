@@ -61,6 +61,7 @@ struct admission {
 	uint64_t arrived;	      /* bytes in staging; protected by lock */
 	uint64_t total;		      /* protected by lock */
 	struct origin_meta seen;      /* of a changed object; likewise */
+	struct origin_meta named;     /* where `meta` has no ETag; likewise */
 	char *text;		      /* .CHECKSUM or small object; likewise */
 	size_t text_len;	      /* likewise */
 	struct origin_meta text_meta; /* likewise */
@@ -72,7 +73,8 @@ struct admission {
 	struct origin_meta meta; /* what is being fetched */
 	uint64_t from;		 /* where the download began */
 	uint64_t kicked_at;	 /* fetch thread only */
-	bool recheck, local, resumed, changed, digested, heard, too_big;
+	bool recheck, local, resumed, changed, digested, too_big;
+	bool heard; /* the .CHECKSUM asked for with the bytes is evidence */
 	unsigned int changes;
 	uint64_t started_ms;
 	struct store_staging *sg;
@@ -163,6 +165,8 @@ static int on_start(void *arg, const struct origin_meta *meta, uint64_t from)
 	fits = from == a->arrived && same_version(&a->meta, meta);
 	if (!fits)
 		a->seen = *meta;
+	else if (!a->meta.etag[0])
+		a->named = *meta;
 	pthread_mutex_unlock(&a->lock);
 	return fits ? 0 : -ESTALE;
 }
@@ -337,6 +341,7 @@ static int open_staging(struct admission *a)
 		}
 		if (err != -ENOENT)
 			return err;
+		a->recheck = false;
 	}
 	return store_stage(a->env.store, a->key, &a->sg);
 }
@@ -385,6 +390,7 @@ static int begin_download(struct admission *a)
 		return err;
 	pthread_mutex_lock(&a->lock);
 	a->arrived = a->from;
+	a->named = (struct origin_meta){.last_modified = -1};
 	a->kicked_at = a->from;
 	a->total = a->meta.size;
 	pthread_mutex_unlock(&a->lock);
@@ -479,6 +485,18 @@ static void object_changed(struct admission *a)
 		start_over(a);
 }
 
+/* What was not known of the object before, its answer has told. */
+static void take_name(struct admission *a)
+{
+	if (a->local || a->meta.etag[0])
+		return;
+	pthread_mutex_lock(&a->lock);
+	memcpy(a->meta.etag, a->named.etag, sizeof(a->meta.etag));
+	if (a->meta.last_modified < 0)
+		a->meta.last_modified = a->named.last_modified;
+	pthread_mutex_unlock(&a->lock);
+}
+
 static bool do_follow(struct admission *a)
 {
 	bool here;
@@ -512,6 +530,7 @@ static bool do_follow(struct admission *a)
 		return true;
 	}
 	a->meta.size = arrived;
+	take_name(a);
 	a->state = INDEX;
 	return true;
 }
@@ -681,7 +700,7 @@ static void log_admitted(struct admission *a)
 		  log_num("size_mb", (double)a->meta.size / 1e6),
 		  log_num("duration_ms", ms),
 		  log_str("verdict", verdict_name(a->result.verdict)), LOG_END);
-	if (a->local)
+	if (a->recheck)
 		metrics_add(METRIC_HEALED, 1);
 	if (a->result.verdict != VERDICT_VERIFIED)
 		log_event(LOG_LEVEL_WARN, "integrity", "archive_accepted",
@@ -799,13 +818,14 @@ static bool do_judge(struct admission *a)
 	enum verdict v;
 	int err;
 
-	if (a->is_zip) {
+	if (a->is_zip && !a->heard) {
 		if (!take_checksum(a, &err))
 			return false;
 		if (err) {
-			finish(a, err);
+			fail(a, err);
 			return true;
 		}
+		a->heard = true;
 	}
 	v = verdict_decide(&a->evidence);
 	if (v == VERDICT_VERIFIED) {
@@ -940,6 +960,18 @@ static void admission_free(struct admission *a)
 	free(a);
 }
 
+/* Before anyone is told, since whoever is may begin again at once. The index of
+ * a committed archive is finished and keeps nothing there. */
+static void leave_staging(struct admission *a)
+{
+	if (a->result.err) {
+		ingest_free(a->ingest);
+		a->ingest = NULL;
+	}
+	store_staging_close(a->sg);
+	a->sg = NULL;
+}
+
 /* True when every request has answered; those that have not are cancelled. */
 static bool settled(struct admission *a)
 {
@@ -993,6 +1025,7 @@ static void run(struct work *work)
 		a->result.info = a->info;
 		a->result.reason = a->reason;
 		a->result.changed = a->changed;
+		leave_staging(a);
 		a->done(a->arg, &a->result);
 		admission_free(a);
 		return;

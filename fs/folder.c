@@ -99,10 +99,13 @@ static void names_free(struct names *l)
 	free(l->entries);
 }
 
+/* Of two with one name the file comes first and stays, as fs/tree.c has it. */
 static int by_name(const void *a, const void *b)
 {
-	return strcmp(((const struct folder_entry *)a)->name,
-		      ((const struct folder_entry *)b)->name);
+	const struct folder_entry *x = a, *y = b;
+	int c = strcmp(x->name, y->name);
+
+	return c ? c : x->is_dir - y->is_dir;
 }
 
 static void names_sort(struct names *l)
@@ -414,17 +417,18 @@ static int gather_raw(struct gather *g, struct waiter *w)
 
 /* ---- members of an archive ---- */
 
-static void add_member(struct names *l, const char *name, const char *inner)
+/* True where @name lies in the folder @inner, or is it. */
+static bool add_member(struct names *l, const char *name, const char *inner)
 {
 	size_t n = strlen(inner);
 	const char *rest, *slash;
 
 	if (!archive_name_ok(name) || strncmp(name, inner, n) != 0)
-		return;
+		return false;
 	rest = name + n;
 	if (n) {
 		if (*rest != '/')
-			return;
+			return false;
 		rest++;
 	}
 	slash = strchr(rest, '/');
@@ -432,20 +436,25 @@ static void add_member(struct names *l, const char *name, const char *inner)
 		names_add(l, rest, (size_t)(slash - rest), "", true);
 	else if (*rest)
 		names_add(l, rest, strlen(rest), "", false);
+	return true;
 }
 
 static int gather_members(struct gather *g, struct waiter *w)
 {
 	struct archive_directory *d;
+	bool found = !*g->p->inner;
 	int err = supply_members(g->f->cfg.supply, g->p->key, w, &d);
 
 	if (err)
 		return err;
 	for (size_t i = 0; i < d->n; i++)
-		add_member(&g->names, d->members[i].name, g->p->inner);
+		if (add_member(&g->names, d->members[i].name, g->p->inner))
+			found = true;
 	archive_directory_free(d);
-	g->files = g->names.n;
-	return g->names.n || !*g->p->inner ? 0 : -ENOENT;
+	names_sort(&g->names);
+	for (size_t i = 0; i < g->names.n; i++)
+		g->files += !g->names.entries[i].is_dir;
+	return found ? 0 : -ENOENT;
 }
 
 /* ---- the parts put together ---- */

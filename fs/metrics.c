@@ -100,7 +100,7 @@ double metrics_latency_quantile(double q)
 		return 0;
 	for (unsigned int b = 0; b < BUCKETS; b++) {
 		below += counts[b];
-		if ((double)below >= q * (double)total)
+		if (counts[b] && (double)below >= q * (double)total)
 			return bucket_middle_s(b);
 	}
 	return 0;

@@ -1,0 +1,279 @@
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fs/node.h"
+
+#define PATH "spot/klines/BTCUSDT/1m/2024-01-01.csv"
+
+static const struct tree_target csv = {.sort = TREE_CSV, .key = "data/a.zip"};
+
+static int setup(void **state)
+{
+	struct nodes *t;
+
+	if (nodes_create(&t))
+		return -1;
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	nodes_free(*state);
+	return 0;
+}
+
+static struct node *look(struct nodes *t, const char *version)
+{
+	struct node *n = node_lookup(t, PATH, &csv, version);
+
+	assert_non_null(n);
+	return n;
+}
+
+static void test_node__root_is_never_forgotten(void **state)
+{
+	struct nodes *t = *state;
+	struct node *root = node_root(t);
+	struct tree_target tg;
+
+	assert_string_equal(root->path, "");
+	assert_int_equal(root->ino, 1);
+	node_forget(t, root, 1000);
+	assert_ptr_equal(node_root(t), root);
+	node_target(root, &tg);
+	assert_int_equal(tg.sort, TREE_FOLDER);
+	assert_false(tg.provisional);
+}
+
+static void test_node__one_for_each_path_and_version(void **state)
+{
+	struct nodes *t = *state;
+	struct node *a = look(t, "A"), *b = look(t, "B");
+
+	assert_ptr_equal(look(t, "A"), a);
+	assert_ptr_equal(look(t, "B"), b);
+	assert_ptr_not_equal(a, b);
+	assert_ptr_not_equal(node_lookup(t, PATH "x", &csv, "A"), a);
+	assert_int_equal(nodes_count(t), 3);
+}
+
+static void test_node__inode_number_stays_over_versions(void **state)
+{
+	struct nodes *t = *state;
+	struct node *a = look(t, "A");
+	uint64_t ino = a->ino;
+
+	assert_int_equal(look(t, "B")->ino, ino);
+	node_forget(t, a, 1);
+	assert_int_equal(look(t, "A")->ino, ino);
+	assert_int_equal(node_ino(PATH), ino);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void test_node__inode_numbers_differ(void **state)
+{
+	static uint64_t inos[20000];
+	char path[64];
+
+	(void)state;
+	for (size_t i = 0; i < 20000; i++) {
+		snprintf(path, sizeof(path), "spot/klines/SYMBOL%zu", i);
+		inos[i] = node_ino(path);
+		/* 0 is no inode, 1 the root's */
+		assert_true(inos[i] > 1);
+	}
+	qsort(inos, 20000, sizeof(inos[0]), by_number);
+	for (size_t i = 1; i < 20000; i++)
+		assert_true(inos[i] != inos[i - 1]);
+}
+
+static void test_node__unknown_version_takes_the_first_it_learns(void **state)
+{
+	struct nodes *t = *state;
+	struct node *n = look(t, "");
+
+	assert_true(node_adopt(n, "A"));
+	assert_true(node_adopt(n, "A"));
+	assert_false(node_adopt(n, "B"));
+	assert_ptr_equal(look(t, "A"), n);
+	assert_ptr_not_equal(look(t, ""), n);
+}
+
+/* A LOOKUP can be what learns it. */
+static void test_node__lookup_gives_a_version_to_who_has_none(void **state)
+{
+	struct nodes *t = *state;
+	struct node *n = look(t, "");
+
+	assert_ptr_equal(look(t, "A"), n);
+	assert_int_equal(nodes_count(t), 1);
+	assert_false(node_adopt(n, "B"));
+	node_forget(t, n, 2);
+	assert_int_equal(nodes_count(t), 0);
+}
+
+/* Two nodes of one version would be two sets of pages for it. */
+static void test_node__version_of_another_node_is_not_taken(void **state)
+{
+	struct nodes *t = *state;
+	struct node *known = look(t, "A"), *unknown = look(t, "");
+
+	assert_ptr_not_equal(unknown, known);
+	assert_false(node_adopt(unknown, "A"));
+	assert_true(node_adopt(unknown, "B"));
+	assert_ptr_equal(look(t, "A"), known);
+	assert_ptr_equal(look(t, "B"), unknown);
+}
+
+static void test_node__lives_as_long_as_the_kernel_holds_it(void **state)
+{
+	struct nodes *t = *state;
+	struct node *n = look(t, "A");
+
+	for (int i = 0; i < 4; i++)
+		assert_ptr_equal(look(t, "A"), n);
+	node_forget(t, n, 2);
+	node_forget(t, n, 2);
+	assert_int_equal(nodes_count(t), 1);
+	node_forget(t, n, 1);
+	assert_int_equal(nodes_count(t), 0);
+}
+
+static void test_node__more_forgotten_than_held_is_all(void **state)
+{
+	struct nodes *t = *state;
+	struct node *n = look(t, "A");
+
+	node_forget(t, n, UINT64_MAX);
+	assert_int_equal(nodes_count(t), 0);
+}
+
+static void test_node__lookup_brings_the_target_up_to_date(void **state)
+{
+	struct nodes *t = *state;
+	struct tree_target tg = {.sort = TREE_CSV, .provisional = true}, got;
+	struct node *n = node_lookup(t, PATH, &tg, "");
+
+	node_target(n, &got);
+	assert_true(got.provisional);
+	node_set_target(n, &csv);
+	node_target(n, &got);
+	assert_false(got.provisional);
+	assert_string_equal(got.key, "data/a.zip");
+	tg.provisional = false;
+	strcpy(tg.key, "data/b.zip");
+	assert_ptr_equal(node_lookup(t, PATH, &tg, ""), n);
+	node_target(n, &got);
+	assert_string_equal(got.key, "data/b.zip");
+}
+
+static void test_node__control_files_are_each_their_own(void **state)
+{
+	struct nodes *t = *state;
+	struct tree_target tg = {.sort = TREE_CONTROL};
+	struct node *a, *b;
+
+	a = node_control(t, ".tickfs/status.json", &tg, strdup("one"), 3);
+	b = node_control(t, ".tickfs/status.json", &tg, strdup("other"), 5);
+	assert_ptr_not_equal(a, b);
+	assert_int_equal(a->ino, b->ino);
+	assert_memory_equal(a->text, "one", 3);
+	assert_int_equal(b->text_len, 5);
+	assert_false(node_must_tell(b, 5));
+	node_forget(t, a, 1);
+	assert_memory_equal(b->text, "other", 5);
+	node_forget(t, b, 1);
+	assert_int_equal(nodes_count(t), 0);
+}
+
+/* The kernel has to hear of a size once, by one ESTALE (platform.md); an open
+ * that does not walk a path does not come back for it, so not for ever. */
+static void test_node__size_is_told_at_most_a_few_times(void **state)
+{
+	struct nodes *t = *state;
+	struct node *n = look(t, "A");
+	int told = 0;
+
+	assert_true(node_must_tell(n, 100));
+	node_told(n, 100);
+	assert_false(node_must_tell(n, 100));
+	while (node_must_tell(n, 200))
+		assert_in_range(++told, 1, 5);
+	assert_in_range(told, 1, 5);
+	assert_false(node_must_tell(n, 200));
+	/* in a row: once it was heard, another time has its own */
+	node_told(n, 200);
+	assert_false(node_must_tell(n, 200));
+	assert_true(node_must_tell(n, 300));
+}
+
+enum { THREADS = 4, ROUNDS = 3000 };
+
+static void *come_and_go(void *arg)
+{
+	static const char *const versions[] = {"", "A", "B"};
+	struct nodes *t = arg;
+	struct tree_target tg;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		struct node *n = node_lookup(t, i % 2 ? PATH : "spot", &csv,
+					     versions[i % 3]);
+
+		node_adopt(n, versions[i % 2 + 1]);
+		node_target(n, &tg);
+		node_told(n, 5);
+		node_must_tell(n, (uint64_t)i);
+		node_forget(t, n, 1);
+	}
+	return NULL;
+}
+
+static void test_node__threads_leave_nothing_behind(void **state)
+{
+	struct nodes *t = *state;
+	pthread_t threads[THREADS];
+
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, come_and_go, t), 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(nodes_count(t), 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_node__root_is_never_forgotten),
+		TEST(test_node__one_for_each_path_and_version),
+		TEST(test_node__inode_number_stays_over_versions),
+		TEST(test_node__inode_numbers_differ),
+		TEST(test_node__unknown_version_takes_the_first_it_learns),
+		TEST(test_node__lookup_gives_a_version_to_who_has_none),
+		TEST(test_node__version_of_another_node_is_not_taken),
+		TEST(test_node__lives_as_long_as_the_kernel_holds_it),
+		TEST(test_node__more_forgotten_than_held_is_all),
+		TEST(test_node__lookup_brings_the_target_up_to_date),
+		TEST(test_node__control_files_are_each_their_own),
+		TEST(test_node__size_is_told_at_most_a_few_times),
+		TEST(test_node__threads_leave_nothing_behind),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
