@@ -33,6 +33,7 @@ FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 ORIGIN_SRC := $(wildcard tests/origin/*.c)
 ORIGIN_LIB := $(B)/liborigin.a
 ORIGIN_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/origin/main.c,$(ORIGIN_SRC)))
+SUPPORT := $(B)/libsupport.a
 SUPPORT_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 
 .DELETE_ON_ERROR:
@@ -66,6 +67,10 @@ $(B)/tickfs: $(B)/fs/main.o $(LIB)
 	@$(if $(Q),echo "  LD      $@")
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# An archive, so that a test links only what it uses: some replace a module.
+$(SUPPORT): $(SUPPORT_OBJS)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
 $(ORIGIN_LIB): $(ORIGIN_OBJS)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
@@ -74,7 +79,7 @@ $(B)/origin: $(B)/tests/origin/main.o $(ORIGIN_LIB)
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ \
 		$(shell pkg-config --libs libmicrohttpd libcrypto libcjson) -pthread
 
-$(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT_OBJS) $(LIB) $(ORIGIN_LIB)
+$(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT) $(LIB) $(ORIGIN_LIB)
 	@$(if $(Q),echo "  LD      $@")
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) \
 		$(shell pkg-config --libs cmocka libmicrohttpd) -lz

@@ -181,6 +181,9 @@ def errno_of(function, *args):
     try:
         function(*args)
     except OSError as e:
+        # Linux has two names for one number.
+        if e.errno == errno.EOPNOTSUPP:
+            return "EOPNOTSUPP"
         return errno.errorcode[e.errno]
     return None
 
