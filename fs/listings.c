@@ -233,7 +233,7 @@ static void take_answer(struct work *work)
 			  log_str("error", strerror(-err)), LOG_END);
 
 	pthread_mutex_lock(&l->lock);
-	if (!err && p->probe)
+	if (!err && p->probe && p->answer->n > 0)
 		p->probed_until_ms = when_ms() + PROBED_MS;
 	if (known && is_network_error(err)) {
 		p->stale_until_ms = when_ms() + STALE_MS;
