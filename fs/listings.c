@@ -37,8 +37,9 @@ struct prefix {
 struct listings {
 	struct listings_config cfg;
 	pthread_mutex_t lock;
-	void *prefixes; /* tsearch(3) tree by name; protected by lock */
-	size_t n;	/* protected by lock */
+	void *prefixes;	  /* tsearch(3) tree by name; protected by lock */
+	size_t n;	  /* protected by lock */
+	uint64_t answers; /* that ever came; protected by lock */
 };
 
 static int by_name(const void *a, const void *b)
@@ -233,7 +234,7 @@ static void take_answer(struct work *work)
 			  log_str("error", strerror(-err)), LOG_END);
 
 	pthread_mutex_lock(&l->lock);
-	if (!err && p->probe)
+	if (!err && p->probe && p->answer->n > 0)
 		p->probed_until_ms = when_ms() + PROBED_MS;
 	if (known && is_network_error(err)) {
 		p->stale_until_ms = when_ms() + STALE_MS;
@@ -242,6 +243,7 @@ static void take_answer(struct work *work)
 	listing_free(p->answer);
 	p->answer = NULL;
 	p->busy = false;
+	l->answers++;
 	waitlist_wake(&p->waiters, err);
 	pthread_mutex_unlock(&l->lock);
 }
@@ -281,10 +283,12 @@ static int ask_origin_locked(struct listings *l, const char *name, bool probe,
 
 enum manner { IF_KNOWN, START, WAIT };
 
-static int ask(struct listings *l, const char *name, bool probe,
-	       enum manner manner, struct waiter *w)
+/* Once; -EAGAIN where an answer came between a look into the catalog and the
+ * one at what is under way, since it may have been this one's. */
+static int ask_once(struct listings *l, const char *name, bool probe,
+		    enum manner manner, struct waiter *w)
 {
-	uint64_t now_ms = when_ms();
+	uint64_t now_ms = when_ms(), answers;
 	bool known, stale_ok = false, probed = false;
 	struct prefix *p;
 	int err;
@@ -295,6 +299,7 @@ static int ask(struct listings *l, const char *name, bool probe,
 		stale_ok = p->stale_until_ms > now_ms;
 		probed = probe && p->probed_until_ms > now_ms;
 	}
+	answers = l->answers;
 	pthread_mutex_unlock(&l->lock);
 	if (probed)
 		return 0;
@@ -310,8 +315,23 @@ static int ask(struct listings *l, const char *name, bool probe,
 	if (manner == IF_KNOWN)
 		return -EINPROGRESS;
 	pthread_mutex_lock(&l->lock);
-	err = ask_origin_locked(l, name, probe, w);
+	p = find_locked(l, name);
+	if (l->answers != answers && !(p && p->busy))
+		err = -EAGAIN;
+	else
+		err = ask_origin_locked(l, name, probe, w);
 	pthread_mutex_unlock(&l->lock);
+	return err;
+}
+
+static int ask(struct listings *l, const char *name, bool probe,
+	       enum manner manner, struct waiter *w)
+{
+	int err;
+
+	do {
+		err = ask_once(l, name, probe, manner, w);
+	} while (err == -EAGAIN);
 	return err;
 }
 

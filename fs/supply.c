@@ -47,7 +47,7 @@ struct object {
 	bool checking; /* revalidation under way */
 	struct admission *admission;
 	uint64_t fetch_started_ms, wait_logged_ms;
-	bool told_republished; /* of the version that is cached */
+	bool told_republished; /* that the cached version is outdated */
 	struct waitlist opened_by;
 
 	/* An answer on its way from the fetch thread to a worker; one at a
@@ -300,12 +300,10 @@ static void load_locked(struct object *o)
 	load_csv_locked(o);
 }
 
-/* Under lock: once for each version. */
+/* Under lock. */
 static void note_republished_locked(struct object *o, const char *before,
 				    const char *now)
 {
-	if (o->told_republished)
-		return;
 	o->told_republished = true;
 	metrics_add(METRIC_REPUBLISHED, 1);
 	log_event(LOG_LEVEL_WARN, "integrity", "archive_republished",
@@ -834,7 +832,8 @@ static bool serves_locked(struct object *o, struct store_object *c)
 
 	if (o->known && strcmp(info->etag, o->facts.etag) != 0 &&
 	    o->facts.etag[0]) {
-		note_republished_locked(o, info->etag, o->facts.etag);
+		if (!o->told_republished)
+			note_republished_locked(o, info->etag, o->facts.etag);
 		return false;
 	}
 	return verdict_serves(info->verdict, o->s->cfg.lenient);
