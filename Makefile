@@ -33,6 +33,7 @@ ORIGIN_SRC := $(wildcard tests/origin/*.c)
 ORIGIN_LIB := $(B)/liborigin.a
 ORIGIN_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/origin/main.c,$(ORIGIN_SRC)))
 SHIMS     := $(patsubst tests/shim/%.c,$(B)/%.so,$(wildcard tests/shim/*.c))
+SUPPORT_LIB := $(B)/libsupport.a
 SUPPORT_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 
 .DELETE_ON_ERROR:
@@ -72,7 +73,11 @@ $(B)/origin: $(B)/tests/origin/main.o $(ORIGIN_LIB)
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ \
 		$(shell pkg-config --libs libmicrohttpd libcrypto libcjson) -pthread
 
-$(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT_OBJS) $(LIB) $(ORIGIN_LIB)
+# A library: a test that fakes a module must not get what needs the real one.
+$(SUPPORT_LIB): $(SUPPORT_OBJS)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT_LIB) $(LIB) $(ORIGIN_LIB)
 	@$(if $(Q),echo "  LD      $@")
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) \
 		$(shell pkg-config --libs cmocka libmicrohttpd) -lz
