@@ -21,6 +21,9 @@ enum {
 	/* Tails longer than this are not asked for: the archive is fetched. */
 	TAIL_MAX = 1 << 24,
 	WAIT_LOG_MS = 5000,
+	/* A failure is remembered so long at least that those who are woken
+	 * by it still find it when they ask again. */
+	REMEMBER_MIN_MS = 1000,
 };
 
 /* What is remembered of one key. */
@@ -35,8 +38,8 @@ struct object {
 	bool loaded;
 	bool known; /* etag, size, last_modified, seen_at */
 	bool has_csv;
-	bool range_ignored;
-	bool opened; /* once in this run: it is in the ledger */
+	bool no_tail; /* its end does not tell: it must come whole */
+	bool opened;  /* once in this run: it is in the ledger */
 	struct catalog_facts facts;
 	int err; /* remembered until err_until_ms */
 	uint64_t err_until_ms;
@@ -331,6 +334,7 @@ static void take_meta_locked(struct object *o, const char *etag, uint64_t size,
 	if (o->known)
 		note_republished_locked(o, o->facts.etag, etag);
 	o->known = true;
+	o->no_tail = false;
 	o->err = 0;
 	snprintf(o->facts.etag, sizeof(o->facts.etag), "%s", etag);
 	o->facts.size = size;
@@ -341,9 +345,13 @@ static void take_meta_locked(struct object *o, const char *etag, uint64_t size,
 /* Under lock. */
 static void remember_locked(struct object *o, int err)
 {
+	uint64_t ttl_ms = o->s->cfg.negative_ttl_ms;
+
 	if (err == -ENOENT || err == -EBADMSG) {
 		o->err = err;
-		o->err_until_ms = when_ms() + o->s->cfg.negative_ttl_ms;
+		o->err_until_ms =
+			when_ms() +
+			(ttl_ms > REMEMBER_MIN_MS ? ttl_ms : REMEMBER_MIN_MS);
 	}
 	if (err == -ENOENT)
 		o->known = o->has_csv = false;
@@ -430,25 +438,30 @@ static void count_csv(struct catalog_facts *f,
 	f->csv_size = csv < 0 ? 0 : d->members[csv].size;
 }
 
-/* Under lock. What the headers said, and the directory @d where it could be
- * read. Returns the answer for those who wait. */
+/*
+ * Under lock. What the headers said, and the directory @d where it could be
+ * read. Returns what went wrong. Where no directory was found nothing has: an
+ * origin may ignore ranges, and bytes that are no zip's are no verdict until
+ * every source was asked for them (fs/admission.h).
+ */
 static int take_size_locked(struct object *o, int err,
 			    const struct archive_directory *d)
 {
 	const struct origin_meta *m = &o->size_meta;
+	bool no_tail = err == -EOPNOTSUPP || err == -ENODATA ||
+		       err == -EBADMSG || err == -EFBIG;
 
-	if (err == -EOPNOTSUPP || err == -ENODATA)
-		o->range_ignored = true; /* it must come whole */
-	else if (err && err != -EBADMSG)
+	if (err && !no_tail)
 		return err;
 	take_meta_locked(o, m->etag, m->size, m->last_modified, when_now());
+	o->no_tail = no_tail;
 	if (!o->known)
-		return o->range_ignored ? 0 : -EPROTO;
+		return no_tail ? 0 : -EPROTO;
 	if (d) {
 		count_csv(&o->facts, d, o->key);
 		o->has_csv = true;
 	}
-	return err == -EBADMSG ? err : 0;
+	return 0;
 }
 
 static void batch_answered(struct supply *s, int err);
@@ -493,7 +506,9 @@ static void take_size(struct work *work)
 	in_batch = o->in_batch;
 	o->in_batch = false;
 	o->sizing = false;
-	waitlist_wake(&o->sized, err);
+	/* That it is not there is remembered: who asks again may have another
+	 * name to ask for. */
+	waitlist_wake(&o->sized, err == -ENOENT ? 0 : err);
 	pthread_mutex_unlock(&o->lock);
 	object_put(o);
 	if (in_batch)
@@ -512,8 +527,7 @@ static bool start_one(struct supply *s, const char *key)
 		return false;
 	pthread_mutex_lock(&o->lock);
 	load_locked(o);
-	if (!o->has_csv && !o->sizing && !o->range_ignored &&
-	    !remembered_locked(o)) {
+	if (!o->has_csv && !o->sizing && !o->no_tail && !remembered_locked(o)) {
 		o->in_batch = true;
 		started = start_size_locked(o);
 		o->in_batch = started;
@@ -628,7 +642,7 @@ static int facts_locked(struct object *o, enum supply_need need,
 		return -ENETUNREACH;
 	if (!w)
 		return -EINPROGRESS;
-	if (o->range_ignored)
+	if (o->no_tail)
 		return fetch_locked(o, false, w);
 	if (!start_size_locked(o))
 		return -ENOMEM;
@@ -871,7 +885,7 @@ static int open_locked(struct object *o, struct waiter *w,
 		if (o->s->cfg.offline)
 			return -ENETUNREACH;
 		/* The size is told before the bytes come. */
-		if (!o->known && !o->range_ignored)
+		if (!o->known && !o->no_tail)
 			return facts_locked(o, SUPPLY_OBJECT, w, &ignored);
 		return fetch_locked(o, false, w);
 	}

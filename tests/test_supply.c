@@ -262,6 +262,39 @@ static void test_supply__what_is_no_zip_has_no_csv(void **state)
 	free(text);
 }
 
+static void test_supply__what_is_no_zip_is_an_object_all_the_same(void **state)
+{
+	struct fs_bench *b = *state;
+	struct supply_facts f;
+	size_t len;
+	char *text = fs_rows(1, 500, &len);
+
+	fs_publish_zip(b, KEY, text, len);
+	fs_up(b, NULL);
+	assert_int_equal(fs_facts(b, KEY, SUPPLY_OBJECT, &f), 0);
+	assert_int_equal(f.size, len);
+	assert_false(f.has_csv);
+	free(text);
+}
+
+/* A bad tail is no verdict yet: that takes all sources (design section 2). */
+static void test_supply__bad_tail_is_asked_for_elsewhere(void **state)
+{
+	struct fs_bench *b = *state;
+	struct supply_facts f;
+	struct published p;
+
+	publish(b, 1, 5000, &p);
+	/* the end record's signature, 22 bytes before the end */
+	fs_rules(b, "[{\"key\": \"*.zip\", \"host\": \"main\","
+		    "  \"flip_at\": -22}]");
+	fs_up(b, NULL);
+	assert_int_equal(fs_facts(b, KEY, SUPPLY_CSV, &f), 0);
+	assert_int_equal(f.csv_size, p.csv_len);
+	assert_opens(b, &p);
+	published_free(&p);
+}
+
 /* 3000 names of 40 bytes: a directory far longer than the first tail. */
 static void test_supply__long_directory_takes_a_longer_tail(void **state)
 {
@@ -1265,6 +1298,8 @@ int main(void)
 		BENCH(test_supply__listing_tells_of_the_object_alone),
 		BENCH(test_supply__plain_object_is_asked_for_by_head),
 		BENCH(test_supply__what_is_no_zip_has_no_csv),
+		BENCH(test_supply__what_is_no_zip_is_an_object_all_the_same),
+		BENCH(test_supply__bad_tail_is_asked_for_elsewhere),
 		BENCH(test_supply__long_directory_takes_a_longer_tail),
 		BENCH(test_supply__origin_that_ignores_ranges_sends_it_all),
 		BENCH(test_supply__origin_that_tells_nothing_beforehand),
