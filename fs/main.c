@@ -302,7 +302,7 @@ static int make_all(struct mount *m)
 	if (!err)
 		err = files_create(&m->files, m->pool, SPANS_AHEAD);
 	if (!err)
-		err = nodes_create(&m->nodes);
+		err = node_table_create(&m->nodes);
 	if (err)
 		complain("%s", strerror(-err));
 	return err;
@@ -489,7 +489,7 @@ static void take_down(struct mount *m)
 		fuse_remove_signal_handlers(m->session);
 		fuse_session_destroy(m->session);
 	}
-	nodes_free(m->nodes);
+	node_table_free(m->nodes);
 	tree_free(m->tree);
 	folders_free(m->folders);
 	listings_free(m->listings);

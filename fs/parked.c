@@ -25,10 +25,10 @@ static void on_interrupt(fuse_req_t req, void *arg)
 	struct parked *p = arg;
 
 	(void)req;
-	waiter_cancel(&p->waiter);
+	waitlist_cancel(&p->waiter);
 }
 
-void park_disarm(struct call *c)
+void parked_disarm(struct call *c)
 {
 	if (!c->parked || !c->parked->armed)
 		return;
@@ -38,7 +38,7 @@ void park_disarm(struct call *c)
 
 static void reply_error(struct call *c, int err)
 {
-	park_disarm(c);
+	parked_disarm(c);
 	fuse_reply_err(c->req, -err);
 }
 
@@ -68,7 +68,7 @@ static void try_again(struct work *work)
 	parked_free(p);
 }
 
-void park_later(struct parking *parking, struct call *c)
+void parked_later(struct parking *parking, struct call *c)
 {
 	struct parked *p = calloc(1, sizeof(*p));
 
@@ -86,12 +86,12 @@ void park_later(struct parking *parking, struct call *c)
 	workers_submit(parking->workers, &p->work);
 }
 
-void park_run(struct parking *parking, struct call *c)
+void parked_run(struct parking *parking, struct call *c)
 {
 	int r = c->attempt(c, NULL);
 
 	if (r == -EINPROGRESS) {
-		park_later(parking, c);
+		parked_later(parking, c);
 		return;
 	}
 	if (r)

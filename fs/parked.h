@@ -8,8 +8,8 @@
  * waiting with EINTR.
  *
  * libfuse calls the interrupt function with the request's lock held, and wants
- * it unset before the answer: park_disarm() does that, and every reply goes
- * through it. A try that succeeds replies itself (after park_disarm()) and
+ * it unset before the answer: parked_disarm() does that, and every reply goes
+ * through it. A try that succeeds replies itself (after parked_disarm()) and
  * returns 0; one that fails returns a negative errno, and the error is replied
  * for it.
  */
@@ -70,12 +70,12 @@ struct parking {
 };
 
 /* Tries @c now, on the FUSE thread; copies and parks it if it must wait. */
-void park_run(struct parking *p, struct call *c);
+void parked_run(struct parking *p, struct call *c);
 
 /* Straight to a worker, for what takes longer than the loop should. */
-void park_later(struct parking *p, struct call *c);
+void parked_later(struct parking *p, struct call *c);
 
 /* Before any reply. */
-void park_disarm(struct call *c);
+void parked_disarm(struct call *c);
 
 #endif
