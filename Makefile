@@ -33,7 +33,8 @@ FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 ORIGIN_SRC := $(wildcard tests/origin/*.c)
 ORIGIN_LIB := $(B)/liborigin.a
 ORIGIN_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/origin/main.c,$(ORIGIN_SRC)))
-SUPPORT := $(B)/libsupport.a
+SUPPORT   := $(B)/libsupport.a
+SHIMS     := $(patsubst tests/shim/%.c,$(B)/%.so,$(wildcard tests/shim/*.c))
 SUPPORT_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 
 .DELETE_ON_ERROR:
@@ -84,7 +85,14 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT) $(LIB) $(ORIGIN_LIB)
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) \
 		$(shell pkg-config --libs cmocka libmicrohttpd) -lz
 
-tests: $(UNITS) ## build the unit tests
+# Preloaded into the programs under test: plain C, whatever these are built as.
+$(B)/%.so: tests/shim/%.c $(B)/config
+	@mkdir -p $(@D)
+	@$(if $(Q),echo "  LD      $@")
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra \
+		$(WERROR) -O2 -g -fPIC -shared -pthread -o $@ $<
+
+tests: $(UNITS) $(SHIMS) ## build the unit tests
 
 # RUN goes in front of each test: TSan wants `setarch -R`.
 check: tests ## run the unit tests: no mount, quick

@@ -243,7 +243,15 @@ static int set_up(sqlite3 *handle)
 
 	rc = catalog_schema_is_new(handle, &is_new);
 	if (rc == SQLITE_OK && is_new) {
-		rc = sqlite3_exec(handle, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+		/*
+		 * EXTRA also syncs the folder when the journal is gone: one
+		 * that came back after a loss of power would be played back
+		 * under the log of all that was written since.
+		 */
+		rc = sqlite3_exec(handle,
+				  "PRAGMA synchronous = EXTRA;"
+				  "BEGIN IMMEDIATE",
+				  NULL, NULL, NULL);
 		if (rc == SQLITE_OK)
 			rc = catalog_schema_create(handle);
 		if (rc == SQLITE_OK)

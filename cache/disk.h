@@ -30,8 +30,7 @@ void disk_prune_parents(int dirfd, const char *path);
 /* rename(2) and no sync: for who has to know which of the two failed. */
 int disk_move(int from_dirfd, const char *from, int to_dirfd, const char *to);
 /* rename(2), then both folders are synced. */
-int disk_rename(int from_dirfd, const char *from, int to_dirfd,
-		const char *to);
+int disk_rename(int from_dirfd, const char *from, int to_dirfd, const char *to);
 int disk_unlink(int dirfd, const char *path); /* -ENOENT is 0 */
 int disk_sync_parent(int dirfd, const char *path);
 /* New name (@path with .new), sync, rename, folder sync. One writer of a path

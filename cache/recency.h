@@ -12,7 +12,7 @@
 struct recency_candidate {
 	uint64_t bytes;
 	int64_t last_use;
-	bool held; /* a handle has it, or the user pinned it */
+	bool held;  /* a handle has it, or the user pinned it */
 	bool evict; /* set by recency_choose() */
 };
 

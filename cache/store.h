@@ -14,13 +14,17 @@
  * Commit is: data and index synced, index renamed, object renamed, folders
  * synced, row written. A crash between any two of these leaves either the old
  * state or an object without a row, which store_acquire() reports as
- * -EUCLEAN, and which is checked again before it is served.
+ * -EUCLEAN, and which is checked again before it is served. After a crash, and
+ * when the catalog lost rows, a census (in store_tick()) gives what lies there
+ * without one a row of CATALOG_UNCHECKED, so that it counts and can be evicted.
  *
  * Keys come from outside: store_key_ok() says which may become file names.
  *
- * Threads: every function may be called from any thread. store_acquire() and
- * store_release() do not wait for disk syncs; the staging functions and
- * store_put() do and belong on worker threads (staging_write() only writes).
+ * Threads: every function may be called from any thread. store_acquire(),
+ * store_release(), store_partial(), store_stats() and what is asked of an
+ * object do not wait for disk syncs; all others may (staging_write() only where
+ * it has to evict) and belong on worker threads. A store does not survive a
+ * fork: open it in the process that uses it.
  */
 #ifndef CACHE_STORE_H
 #define CACHE_STORE_H
@@ -54,6 +58,7 @@ struct store_event {
 	int err;
 	const char *detail;
 };
+/* On any thread; must not call the store. */
 typedef void store_event_fn(void *arg, const struct store_event *ev);
 
 struct store_config {
@@ -74,6 +79,7 @@ struct store_config {
  */
 int store_open(struct store **out, const struct store_config *cfg,
 	       pid_t *holder);
+/* All objects are released, all stagings closed. */
 void store_close(struct store *st);
 
 struct catalog *store_catalog(struct store *st);
@@ -107,8 +113,7 @@ struct store_object;
  * length): store_recheck() it; -errno.
  * Counts as a use. Microseconds for an object already pinned or used lately.
  */
-int store_acquire(struct store *st, const char *key,
-		  struct store_object **out);
+int store_acquire(struct store *st, const char *key, struct store_object **out);
 struct store_object *store_ref(struct store_object *o);
 void store_release(struct store_object *o); /* NULL is fine */
 
@@ -125,12 +130,14 @@ const void *store_object_small(const struct store_object *o, size_t *len);
  */
 void store_damaged(struct store *st, struct store_object *o);
 
-/* Puts a small object (no zip) under its key, durably. -ENOSPC, -EFBIG,
- * -errno. */
+/* Puts a small object (no zip) under its key, durably. -ENOSPC, -EFBIG;
+ * -EINVAL for a bad key and where @info's size or SHA-256 is not that of
+ * @data; -EBUSY while the key is staged; -errno. */
 int store_put(struct store *st, const char *key, const struct store_info *info,
 	      const void *data, size_t len);
 
-/* The origin confirmed that the cached version is current. */
+/* The origin confirmed that the cached version is current. -ENOENT. What
+ * store_object_info() gave before stays valid and does not change. */
 int store_confirm(struct store *st, const char *key, int64_t now);
 
 /* ---- admission ---- */
@@ -140,14 +147,16 @@ struct store_staging;
 
 /*
  * store_stage() - the staging place of @key, with what an earlier attempt
- * left there. -EBUSY while another holder has it; -ENOSPC, -errno.
+ * left there. -EBUSY while another holder has it; -EINVAL for a bad key;
+ * -ENOSPC, -errno.
  */
-int store_stage(struct store *st, const char *key,
-		struct store_staging **out);
+int store_stage(struct store *st, const char *key, struct store_staging **out);
 /*
  * store_recheck() - the same, after moving the cached object itself back into
  * staging, as if it had just been downloaded: the way to heal and to adopt.
- * Its row and index are dropped. -ENOENT where there is none.
+ * Its row and index are dropped. The staging has the ETag of the row only if
+ * the bytes are still exactly those of the row (their SHA-256 is computed for
+ * that); else "" and UINT64_MAX. -ENOENT where there is none.
  */
 int store_recheck(struct store *st, const char *key,
 		  struct store_staging **out);
@@ -159,7 +168,8 @@ uint64_t store_staging_bytes(const struct store_staging *sg); /* so far */
 const char *store_staging_etag(const struct store_staging *sg);
 uint64_t store_staging_size(const struct store_staging *sg);
 int64_t store_staging_last_modified(const struct store_staging *sg);
-int store_staging_fd(const struct store_staging *sg); /* read and write */
+/* For reading; the same number until the staging is closed. */
+int store_staging_fd(const struct store_staging *sg);
 /* Where the index is to be built (checkpoints_builder_create). */
 void store_staging_index(const struct store_staging *sg, int *dirfd,
 			 const char **name);
@@ -167,11 +177,15 @@ void store_staging_index(const struct store_staging *sg, int *dirfd,
 /*
  * store_staging_begin() - bytes of version @etag follow from offset @from; all
  * after it is cut off. Makes room: evicts, or -ENOSPC where @size can't fit
- * beside what is pinned. @size UINT64_MAX if unknown.
+ * beside what is pinned. @size UINT64_MAX if unknown: room is then made as it
+ * grows. What is promised to one download is not promised to another. -EINVAL
+ * where @from is beyond what is staged; -errno. After an error begin again
+ * before writing.
  */
 int store_staging_begin(struct store_staging *sg, const char *etag,
 			uint64_t size, int64_t last_modified, uint64_t from);
-/* Appends. -ENOSPC, -EIO, -errno; what was written before stays. */
+/* Appends. -ENOSPC (after evicting what could go), -EIO, -errno; what was
+ * written before stays, and none of this. */
 int store_staging_write(struct store_staging *sg, const void *buf, size_t len);
 /* Drops all bytes. */
 int store_staging_discard(struct store_staging *sg);
@@ -179,15 +193,21 @@ int store_staging_discard(struct store_staging *sg);
 /*
  * store_staging_commit() - what was staged is the object from now on. The
  * caller has verified it, and finished an index in the place of
- * store_staging_index(). Close the staging afterwards as always.
+ * store_staging_index() (a small plain object needs none). Close the staging
+ * afterwards as always.
+ * -EINVAL where @info's size is not that of what is staged, -ENOENT or -EBADMSG
+ * for an index that is missing or not for @info. If the data can't be synced it
+ * is discarded, as the kernel may have dropped it. After any other error the
+ * bytes are still staged, or lie in objects/ and are -EUCLEAN.
  */
 int store_staging_commit(struct store_staging *sg,
 			 const struct store_info *info);
 
-/* Into quarantine/ with @reason (one line). */
+/* Into quarantine/ with @reason (one line), in the place of what lies there of
+ * the key. An object of the key stays. What is larger than all of quarantine/
+ * may be leaves its row and reason only. */
 int store_staging_quarantine(struct store_staging *sg,
-			     const struct store_info *info,
-			     const char *reason);
+			     const struct store_info *info, const char *reason);
 
 /* What is staged for @key, without touching it: -ENOENT if nothing. */
 int store_partial(struct store *st, const char *key, uint64_t *bytes,

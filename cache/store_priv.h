@@ -1,7 +1,9 @@
 /*
  * store_priv - what the files of the store share: store.c (opening, upkeep),
  * store_room.c (quota, eviction), store_objects.c (what is cached and pinned),
- * store_staging.c (admission), store_census.c (what lies there without a row).
+ * store_staging.c (downloads), store_sidecar.c (what they are of),
+ * store_commit.c (their ends), store_partials.c (those nobody is at),
+ * store_census.c (what lies there without a row).
  *
  * Bytes are counted in whole blocks of 4 KiB, as file systems do, and in
  * exactly one of these places: the catalog's totals (objects/ with index/, and
@@ -23,6 +25,7 @@
 #ifndef CACHE_STORE_PRIV_H
 #define CACHE_STORE_PRIV_H
 
+#include <cjson/cJSON.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
@@ -70,6 +73,24 @@ struct store_object {
 	TAILQ_ENTRY(store_object) idle; /* while current and refs is 0 */
 };
 TAILQ_HEAD(store_objects, store_object);
+
+struct store_staging {
+	struct store_claim claim;
+	struct store *st;
+	char key[STORE_PATH_MAX];
+	char partial[STORE_PATH_MAX], sidecar[STORE_PATH_MAX];
+	char index[STORE_PATH_MAX];
+	int fd;
+	_Atomic uint64_t bytes, size;
+	char etag[CATALOG_ETAG_MAX];
+	int64_t last_modified;
+	bool pinned;		 /* the object was, before its recheck */
+	bool index_moved, moved; /* to their real names */
+	bool gone;		 /* committed or quarantined */
+	uint64_t counted;	 /* in st->staging_bytes */
+	uint64_t reserved;	 /* in st->reserved */
+	uint64_t written_back;
+};
 
 struct store_census;
 
@@ -163,7 +184,28 @@ bool store_object_retire_idle(struct store *st, const char *key);
 bool store_object_is_held(struct store *st, const char *key);
 void store_objects_free(struct store *st);
 
+/* ---- store_sidecar.c ---- */
+
+struct store_sidecar {
+	char etag[CATALOG_ETAG_MAX];
+	uint64_t size; /* UINT64_MAX if unknown */
+	int64_t last_modified;
+	bool pinned;
+};
+
+/* Of staging/. What can't be read or is nonsense is as good as none. */
+void store_sidecar_read(struct store *st, const char *path,
+			struct store_sidecar *out);
+int store_sidecar_write(struct store *st, const char *path,
+			const struct store_sidecar *s);
+int store_write_json(int dirfd, const char *path, const cJSON *obj);
+
 /* ---- store_staging.c ---- */
+
+/* Of what was promised. */
+void store_staging_give_back(struct store_staging *sg, uint64_t bytes);
+
+/* ---- store_partials.c ---- */
 
 /* Removes what a crash left unfinished, counts the rest. */
 int store_staging_sweep(struct store *st);

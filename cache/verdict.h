@@ -13,7 +13,8 @@ enum verdict {
 	VERDICT_NONE, /* not judged yet */
 	VERDICT_VERIFIED,
 	VERDICT_CHECKSUM_STALE,	  /* ETag and CRC hold, .CHECKSUM does not */
-	VERDICT_CHECKSUM_MISSING, /* there is none, and nothing speaks against */
+	VERDICT_CHECKSUM_MISSING, /* there is none, and nothing speaks against
+				   */
 	VERDICT_DAMAGED,
 };
 

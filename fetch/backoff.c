@@ -30,9 +30,8 @@ uint64_t backoff_ms(const struct backoff *b, unsigned int attempt,
 	uint64_t max = bound(b, attempt), wait;
 
 	wait = max == UINT64_MAX ? random : random % (max + 1);
-	if (wait < retry_after_ms)
-		wait = retry_after_ms;
-	return min_u64(wait, b->ceiling_ms);
+	retry_after_ms = min_u64(retry_after_ms, BACKOFF_RETRY_AFTER_MAX_MS);
+	return wait < retry_after_ms ? retry_after_ms : wait;
 }
 
 static uint64_t seconds_of(const char *digits)

@@ -7,9 +7,14 @@
 
 #include <stdint.h>
 
+enum {
+	/* A longer wait asked for by the server counts as this. */
+	BACKOFF_RETRY_AFTER_MAX_MS = 300000,
+};
+
 struct backoff {
 	uint64_t base_ms;    /* upper bound of the first wait */
-	uint64_t ceiling_ms; /* of any wait, also one the server asks for */
+	uint64_t ceiling_ms; /* of any wait of our own choice */
 };
 
 /*
@@ -20,8 +25,9 @@ struct backoff {
  * @retry_after_ms: least wait the server asked for, 0 if none
  * @random: 64 random bits
  *
- * A Retry-After beyond the ceiling is cut to it: the ceiling is what the user
- * said that a wait may last.
+ * A Retry-After is obeyed also beyond the ceiling, up to
+ * BACKOFF_RETRY_AFTER_MAX_MS: to come back sooner than asked invites a ban, and
+ * who can't wait has a deadline, or Ctrl-C.
  */
 uint64_t backoff_ms(const struct backoff *b, unsigned int attempt,
 		    uint64_t retry_after_ms, uint64_t random);

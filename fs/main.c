@@ -360,8 +360,8 @@ static int make_session(struct mount *m)
 	char *options = NULL;
 	int err = -ENOMEM;
 
-	if (asprintf(&options, "%s,nosuid,nodev,max_read=%d",
-		     cfg->fuse_options, OPS_MAX_READ) < 0)
+	if (asprintf(&options, "%s,nosuid,nodev,max_read=%d", cfg->fuse_options,
+		     OPS_MAX_READ) < 0)
 		return -ENOMEM;
 	if (fuse_opt_add_arg(&args, "tickfs") ||
 	    fuse_opt_add_arg(&args, "-o") || fuse_opt_add_arg(&args, options) ||

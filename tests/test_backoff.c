@@ -55,16 +55,17 @@ static void test_backoff__takes_extreme_settings(void **state)
 
 	(void)state;
 	assert_int_equal(backoff_ms(&none, 9, 0, 12345), 0);
-	assert_int_equal(backoff_ms(&stopped, 9, 5000, 12345), 0);
+	assert_int_equal(backoff_ms(&stopped, 9, 0, 12345), 0);
 	assert_true(backoff_ms(&huge, 9, 0, 12345) == 12345);
 }
 
-static void test_backoff__obeys_retry_after_up_to_the_ceiling(void **state)
+static void test_backoff__obeys_retry_after_beyond_the_ceiling(void **state)
 {
 	(void)state;
-	assert_int_equal(backoff_ms(&usual, 0, 7000, 150), 7000);
-	assert_int_equal(backoff_ms(&usual, 6, 7000, 12000), 12000);
-	assert_int_equal(backoff_ms(&usual, 0, 31000, 150), 30000);
+	assert_int_equal(backoff_ms(&usual, 0, 5000, 0), 5000);
+	assert_int_equal(backoff_ms(&usual, 0, 60000, 0), 60000);
+	assert_int_equal(backoff_ms(&usual, 9, 60000, 0), 60000);
+	assert_int_equal(backoff_ms(&usual, 0, 3600000, 0), 300000);
 }
 
 static void test_backoff__reads_retry_after_seconds(void **state)
@@ -114,7 +115,7 @@ int main(void)
 			test_backoff__spreads_from_nothing_to_its_bound),
 		cmocka_unit_test(test_backoff__takes_extreme_settings),
 		cmocka_unit_test(
-			test_backoff__obeys_retry_after_up_to_the_ceiling),
+			test_backoff__obeys_retry_after_beyond_the_ceiling),
 		cmocka_unit_test(test_backoff__reads_retry_after_seconds),
 		cmocka_unit_test(test_backoff__reads_retry_after_dates),
 		cmocka_unit_test(

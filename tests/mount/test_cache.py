@@ -59,7 +59,7 @@ def used(folder):
 @smoke
 def test_cache__objects_are_a_mirror_of_the_origin(t):
     csvs = folder_of(t, 3, 30000)
-    m = t.mount(t.origin())
+    m = t.mount(t.origin(), cache=t.file("made"))
     for date, csv in csvs.items():
         assert read(csv_path(m, date)) == csv
     m.unmount()

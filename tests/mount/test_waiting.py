@@ -90,6 +90,7 @@ def test_waiting__getattr_opendir_and_256_opens_delay_nobody(t):
     paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(count + 1)]
     for path, csv in zip(paths[:count], csvs):
         assert os.stat(path).st_size == len(csv)
+    os.listdir(m / FOLDER)
     origin.rules({"kind": ["object", "range", "list"], "hold": "all"})
     late = m / "data/spot/monthly/klines/XRPUSDT/1m/XRPUSDT-1m-2020-01.csv"
     jobs = [t.job(open_and_read, path) for path in paths[:count]]

@@ -1,0 +1,342 @@
+/*
+ * Listings: a row for each, and one for each of its entries.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cache/catalog_priv.h"
+
+struct listing_row {
+	int64_t id, fetched_at, entries;
+};
+
+static uint32_t listing_crc(const char *prefix, const struct listing_row *l)
+{
+	uint32_t crc = catalog_schema_crc('L');
+
+	crc = catalog_schema_crc_int(crc, l->id);
+	crc = catalog_schema_crc_text(crc, prefix);
+	crc = catalog_schema_crc_int(crc, l->fetched_at);
+	return catalog_schema_crc_int(crc, l->entries);
+}
+
+static uint32_t entry_crc(int64_t listing, const struct catalog_entry *e)
+{
+	uint32_t crc = catalog_schema_crc('e');
+
+	crc = catalog_schema_crc_int(crc, listing);
+	crc = catalog_schema_crc_text(crc, e->name);
+	crc = catalog_schema_crc_int(crc, e->is_prefix);
+	crc = catalog_schema_crc_text(crc, e->etag);
+	crc = catalog_crc_u64(crc, e->size);
+	return catalog_schema_crc_int(crc, e->last_modified);
+}
+
+/* -ENOENT; -EBADMSG for a row that fails its checksum. */
+static int listing_get(struct catalog_conn *conn, const char *prefix,
+		       struct listing_row *l)
+{
+	sqlite3_stmt *stmt = catalog_db_stmt(conn, LISTING_GET);
+	int more;
+
+	more = catalog_db_bind(conn, stmt, "t", prefix);
+	if (!more)
+		more = catalog_db_step(conn, stmt);
+	if (more <= 0)
+		return more ? more : -ENOENT;
+	l->id = catalog_column(stmt, 0);
+	l->fetched_at = catalog_column(stmt, 1);
+	l->entries = catalog_column(stmt, 2);
+	return catalog_column(stmt, 3) == listing_crc(prefix, l) ? 0 : -EBADMSG;
+}
+
+/* The row under @stmt; the strings are SQLite's. */
+static int entry_of(sqlite3_stmt *stmt, int64_t listing,
+		    struct catalog_entry *e)
+{
+	e->name = catalog_schema_text(stmt, 0);
+	e->is_prefix = catalog_column(stmt, 1) != 0;
+	e->etag = catalog_schema_text(stmt, 2);
+	e->size = catalog_column_u64(stmt, 3);
+	e->last_modified = catalog_column(stmt, 4);
+	if (!e->name || !e->etag || !catalog_etag_ok(e->etag) ||
+	    catalog_column(stmt, 5) != entry_crc(listing, e))
+		return -EBADMSG;
+	return 0;
+}
+
+struct listing_put {
+	const char *prefix;
+	const struct catalog_entry *entries;
+	size_t n;
+	int64_t now;
+};
+
+static int put_entries(struct catalog_conn *conn, int64_t id,
+		       const struct listing_put *w, int64_t *added)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < w->n && !err; i++) {
+		const struct catalog_entry *e = &w->entries[i];
+
+		err = catalog_db_run(conn, ENTRY_PUT, "ititiii", id, e->name,
+				     (int64_t)e->is_prefix, e->etag,
+				     (int64_t)e->size, e->last_modified,
+				     (int64_t)entry_crc(id, e));
+		*added += sqlite3_changes(catalog_db_handle(conn));
+	}
+	return err;
+}
+
+static int listing_put(struct catalog_conn *conn, void *arg)
+{
+	const struct listing_put *w = arg;
+	struct listing_row l;
+	int64_t added = 0;
+	int err;
+
+	err = listing_get(conn, w->prefix, &l);
+	if (err == -EBADMSG) {
+		/* Its id may be that of another listing: take a new one. */
+		err = catalog_db_run(conn, LISTING_DELETE, "t", w->prefix);
+		if (!err)
+			err = -ENOENT;
+	}
+	if (err == -ENOENT) {
+		/* Gives it an id; the row is made whole below. */
+		err = catalog_db_run(conn, LISTING_PUT, "ntiii", w->prefix,
+				     (int64_t)0, (int64_t)0, (int64_t)0);
+		l.id = sqlite3_last_insert_rowid(catalog_db_handle(conn));
+	}
+	if (!err)
+		err = catalog_db_run(conn, ENTRIES_DELETE, "i", l.id);
+	if (!err)
+		err = put_entries(conn, l.id, w, &added);
+	if (err)
+		return err;
+	l.fetched_at = w->now;
+	l.entries = added;
+	return catalog_db_run(conn, LISTING_PUT, "itiii", l.id, w->prefix,
+			      l.fetched_at, l.entries,
+			      (int64_t)listing_crc(w->prefix, &l));
+}
+
+int catalog_listing_put(struct catalog *c, const char *prefix,
+			const struct catalog_entry *entries, size_t n,
+			int64_t now)
+{
+	struct listing_put w = {
+		.prefix = prefix, .entries = entries, .n = n, .now = now};
+
+	for (size_t i = 0; i < n; i++)
+		if (!catalog_etag_ok(entries[i].etag))
+			return -EINVAL;
+	return catalog_write(c, listing_put, &w);
+}
+
+struct listing_read {
+	const char *prefix, *name;
+	struct listing_row row; /* id 0 where it was not found */
+	struct catalog_entry entry;
+	char etag[CATALOG_ETAG_MAX];
+	/* Of listing_each: records of an entry each, strings behind it. */
+	FILE *copy;
+	uint64_t copied;
+};
+
+static int read_listing_time(struct catalog_conn *conn, void *arg)
+{
+	struct listing_read *w = arg;
+
+	w->row.id = 0;
+	return listing_get(conn, w->prefix, &w->row);
+}
+
+/* Of a read: notes what is bad. */
+static int listing_read(struct catalog *c, catalog_work_fn *work,
+			struct listing_read *w)
+{
+	int err = catalog_db_read(c->db, work, w);
+
+	if (err != -EBADMSG)
+		return err;
+	catalog_note_doubt(c, DOUBT_LISTING, w->row.id, w->prefix, NULL);
+	return -ENOENT;
+}
+
+int catalog_listing_time(struct catalog *c, const char *prefix,
+			 int64_t *fetched_at)
+{
+	struct listing_read w = {.prefix = prefix};
+	int err;
+
+	err = listing_read(c, read_listing_time, &w);
+	if (!err)
+		*fetched_at = w.row.fetched_at;
+	return err;
+}
+
+/* An entry as listing_each keeps it, its strings right behind it. */
+struct kept_entry {
+	size_t name_len, etag_len; /* with their NULs */
+	uint64_t size;
+	int64_t last_modified;
+	bool is_prefix;
+};
+
+static int keep_entry(FILE *f, const struct catalog_entry *e)
+{
+	struct kept_entry k = {
+		.name_len = strlen(e->name) + 1,
+		.etag_len = strlen(e->etag) + 1,
+		.size = e->size,
+		.last_modified = e->last_modified,
+		.is_prefix = e->is_prefix,
+	};
+
+	if (fwrite(&k, sizeof(k), 1, f) != 1 ||
+	    fwrite(e->name, 1, k.name_len, f) != k.name_len ||
+	    fwrite(e->etag, 1, k.etag_len, f) != k.etag_len)
+		return -ENOMEM;
+	return 0;
+}
+
+static int read_entries(struct catalog_conn *conn, void *arg)
+{
+	struct listing_read *w = arg;
+	struct catalog_entry e;
+	sqlite3_stmt *stmt;
+	int more, err;
+
+	rewind(w->copy);
+	w->copied = 0;
+	err = read_listing_time(conn, w);
+	if (err)
+		return err;
+	stmt = catalog_db_stmt(conn, ENTRIES_GET);
+	more = catalog_db_bind(conn, stmt, "i", w->row.id);
+	if (!more)
+		more = catalog_db_step(conn, stmt);
+	for (; more > 0; more = catalog_db_step(conn, stmt)) {
+		err = entry_of(stmt, w->row.id, &e);
+		/* More rows than were put: the tree is not what it was. */
+		if (!err && w->copied++ == (uint64_t)w->row.entries)
+			err = -EBADMSG;
+		if (!err)
+			err = keep_entry(w->copy, &e);
+		if (err)
+			return err;
+	}
+	if (more < 0)
+		return more;
+	return w->copied == (uint64_t)w->row.entries ? 0 : -EBADMSG;
+}
+
+static int feed_entries(const char *p, uint64_t n, catalog_entry_fn *fn,
+			void *arg)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < n && !err; i++) {
+		struct kept_entry k;
+		struct catalog_entry e;
+
+		memcpy(&k, p, sizeof(k));
+		p += sizeof(k);
+		e = (struct catalog_entry){
+			.name = p,
+			.etag = p + k.name_len,
+			.is_prefix = k.is_prefix,
+			.size = k.size,
+			.last_modified = k.last_modified,
+		};
+		p += k.name_len + k.etag_len;
+		err = fn(arg, &e);
+	}
+	return err;
+}
+
+int catalog_listing_each(struct catalog *c, const char *prefix,
+			 catalog_entry_fn *fn, void *arg)
+{
+	struct listing_read w = {.prefix = prefix};
+	char *copy = NULL;
+	size_t len;
+	int err;
+
+	w.copy = open_memstream(&copy, &len);
+	if (!w.copy)
+		return -ENOMEM;
+	err = listing_read(c, read_entries, &w);
+	if (fclose(w.copy) != 0 && !err)
+		err = -ENOMEM;
+	if (!err)
+		err = feed_entries(copy, w.copied, fn, arg);
+	free(copy);
+	return err;
+}
+
+/* The entry that @sql finds; 1, or 0 where there is none. */
+static int entry_near(struct catalog_conn *conn, unsigned int sql,
+		      struct listing_read *w)
+{
+	sqlite3_stmt *stmt = catalog_db_stmt(conn, sql);
+	int more, err;
+
+	more = catalog_db_bind(conn, stmt, "it", w->row.id, w->name);
+	if (!more)
+		more = catalog_db_step(conn, stmt);
+	if (more <= 0)
+		return more;
+	err = entry_of(stmt, w->row.id, &w->entry);
+	if (err)
+		return err;
+	strcpy(w->etag, w->entry.etag);
+	return 1;
+}
+
+/*
+ * A name that is not found may have been there before a bit of it flipped. The
+ * search then ended beside that row: so the neighbours are checked, too.
+ */
+static int read_entry(struct catalog_conn *conn, void *arg)
+{
+	struct listing_read *w = arg;
+	int found, err;
+
+	err = read_listing_time(conn, w);
+	if (err)
+		return err == -ENOENT ? -ENODATA : err;
+	found = entry_near(conn, ENTRY_AT_OR_AFTER, w);
+	if (found > 0 && strcmp(w->entry.name, w->name) == 0)
+		return 0;
+	if (found >= 0)
+		found = entry_near(conn, ENTRY_BEFORE, w);
+	return found < 0 ? found : -ENOENT;
+}
+
+int catalog_entry_get(struct catalog *c, const char *prefix, const char *name,
+		      bool *is_prefix, char etag[CATALOG_ETAG_MAX],
+		      uint64_t *size, int64_t *last_modified,
+		      int64_t *fetched_at)
+{
+	struct listing_read w = {.prefix = prefix, .name = name};
+	int err;
+
+	err = catalog_db_read(c->db, read_entry, &w);
+	if (err == -EBADMSG) {
+		catalog_note_doubt(c, DOUBT_LISTING, w.row.id, prefix, NULL);
+		return -ENODATA;
+	}
+	if (!err || err == -ENOENT)
+		*fetched_at = w.row.fetched_at;
+	if (err)
+		return err;
+	*is_prefix = w.entry.is_prefix;
+	*size = w.entry.size;
+	*last_modified = w.entry.last_modified;
+	strcpy(etag, w.etag);
+	return 0;
+}
