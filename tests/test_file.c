@@ -1,0 +1,460 @@
+/* Open handles. What they must read is what was put into the zip. */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "fs/file.h"
+#include "tests/support/fs_bench.h"
+
+#define PREFIX "data/spot/daily/klines/BTCUSDT/1m/"
+#define NAME   "BTCUSDT-1m-2024-01-01"
+#define KEY    PREFIX NAME ".zip"
+#define PLAIN  PREFIX "note.txt"
+
+enum { MiB = 1 << 20 };
+
+/* A bench, and an archive whose CSV is some 4 MB: several spans. */
+struct shelf {
+	struct fs_bench bench;
+	struct pool *pool;
+	struct files *files;
+	char *csv;
+	void *zip;
+	size_t csv_len, zip_len;
+};
+
+static int setup(void **state)
+{
+	struct shelf *s = calloc(1, sizeof(*s));
+	struct fs_member m = {.name = NAME ".csv"};
+
+	assert_non_null(s);
+	fs_begin(&s->bench);
+	s->csv = fs_rows(1, 170000, &s->csv_len);
+	m.data = s->csv;
+	m.len = s->csv_len;
+	s->zip = fs_zip(&m, 1, &s->zip_len);
+	fs_publish_zip(&s->bench, KEY, s->zip, s->zip_len);
+	fs_publish(&s->bench, PLAIN, "a note", 6);
+	fs_up(&s->bench, NULL);
+	assert_int_equal(pool_create(&s->pool, 8 * MiB, 2), 0);
+	assert_int_equal(files_create(&s->files, s->pool, 2), 0);
+	*state = s;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct shelf *s = *state;
+
+	pool_free(s->pool);
+	files_free(s->files);
+	fs_end(&s->bench);
+	free(s->csv);
+	free(s->zip);
+	free(s);
+	return 0;
+}
+
+static struct file *open_stream(struct shelf *s, unsigned int stream)
+{
+	struct store_object *o;
+	struct file *f;
+
+	assert_int_equal(fs_open(&s->bench, KEY, &o), 0);
+	assert_int_equal(file_open(s->files, o, stream, 1234, &f), 0);
+	return f;
+}
+
+/* ---- reading, as a parked request does ---- */
+
+struct reader {
+	struct pool_waiter waiter;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool called;
+	int err;
+};
+
+static void on_ready(struct pool_waiter *w, int err)
+{
+	struct reader *r = container_of(w, struct reader, waiter);
+
+	pthread_mutex_lock(&r->lock);
+	r->called = true;
+	r->err = err;
+	pthread_cond_signal(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static int wait_ready(struct reader *r)
+{
+	struct timespec until;
+	int err;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += FS_PATIENCE_MS / 1000;
+	pthread_mutex_lock(&r->lock);
+	while (!r->called)
+		if (pthread_cond_timedwait(&r->changed, &r->lock, &until))
+			abort();
+	r->called = false;
+	err = r->err;
+	pthread_mutex_unlock(&r->lock);
+	return err;
+}
+
+/* 1 with @bytes pinned, or an error; file_done() is the caller's. */
+static int read_pinned(struct file *f, size_t len, uint64_t off,
+		       struct file_bytes *bytes)
+{
+	struct reader r = {.waiter.ready = on_ready};
+	int got;
+
+	pthread_mutex_init(&r.lock, NULL);
+	pthread_cond_init(&r.changed, NULL);
+	*bytes = (struct file_bytes){0};
+	while ((got = file_read(f, len, off, bytes, &r.waiter)) == 0) {
+		got = wait_ready(&r);
+		if (got)
+			break;
+	}
+	pthread_cond_destroy(&r.changed);
+	pthread_mutex_destroy(&r.lock);
+	return got;
+}
+
+/* Returns the bytes read, or an error. */
+static ssize_t read_at(struct file *f, char *buf, size_t len, uint64_t off)
+{
+	struct file_bytes bytes;
+	ssize_t n = 0;
+	int r = read_pinned(f, len, off, &bytes);
+
+	for (unsigned int i = 0; r == 1 && i < bytes.n; i++) {
+		memcpy(buf + n, bytes.part[i].data, bytes.part[i].len);
+		n += (ssize_t)bytes.part[i].len;
+	}
+	file_done(&bytes);
+	return r == 1 ? n : r;
+}
+
+static void assert_reads(struct file *f, const void *data, size_t size,
+			 size_t len, uint64_t off)
+{
+	size_t expected = off >= size ? 0 : len < size - off ? len : size - off;
+	char *buf = malloc(len + 1);
+
+	assert_non_null(buf);
+	assert_int_equal(read_at(f, buf, len, off), expected);
+	if (expected)
+		assert_memory_equal(buf, (const char *)data + off, expected);
+	free(buf);
+}
+
+/* ---- text ---- */
+
+static void test_file__text_is_a_copy(void **state)
+{
+	struct shelf *s = *state;
+	char text[] = "0123456789";
+	struct file *f;
+
+	assert_int_equal(file_open_text(s->files, text, 10, 77, &f), 0);
+	memset(text, 'x', 10);
+	assert_int_equal(file_size(f), 10);
+	assert_int_equal(file_mtime(f), 77);
+	assert_null(file_object(f));
+	assert_reads(f, "0123456789", 10, 4, 3);
+	assert_reads(f, "0123456789", 10, 100, 8);
+	assert_reads(f, "0123456789", 10, 5, 10);
+	assert_reads(f, "0123456789", 10, 5, UINT64_MAX);
+	assert_reads(f, "0123456789", 10, 0, 0);
+	file_close(f);
+}
+
+static void test_file__empty_text_is_empty(void **state)
+{
+	struct shelf *s = *state;
+	struct file *f;
+
+	assert_int_equal(file_open_text(s->files, NULL, 0, -1, &f), 0);
+	assert_int_equal(file_size(f), 0);
+	assert_reads(f, "", 0, 10, 0);
+	file_close(f);
+	file_close(NULL);
+}
+
+/* The kernel may release a handle as soon as it has its answer. */
+static void test_file__bytes_outlive_the_handle(void **state)
+{
+	struct shelf *s = *state;
+	struct file_bytes text, span;
+	struct file *f;
+
+	assert_int_equal(file_open_text(s->files, "0123456789", 10, -1, &f), 0);
+	assert_int_equal(read_pinned(f, 10, 0, &text), 1);
+	file_close(f);
+	assert_memory_equal(text.part[0].data, "0123456789", 10);
+	file_done(&text);
+
+	f = open_stream(s, 1);
+	assert_int_equal(read_pinned(f, 1000, 5000, &span), 1);
+	file_close(f);
+	assert_memory_equal(span.part[0].data, s->csv + 5000, 1000);
+	file_done(&span);
+}
+
+/* ---- objects ---- */
+
+static void test_file__small_object_is_read_from_memory(void **state)
+{
+	struct shelf *s = *state;
+	struct store_object *o;
+	struct file *f;
+
+	assert_int_equal(fs_open(&s->bench, PLAIN, &o), 0);
+	assert_int_equal(file_open(s->files, o, 0, 5, &f), 0);
+	assert_int_equal(file_size(f), 6);
+	assert_int_equal(file_mtime(f), 5);
+	assert_null(file_object(f));
+	assert_reads(f, "a note", 6, 100, 2);
+	file_close(f);
+}
+
+static void test_file__stream_is_as_published(void **state)
+{
+	struct shelf *s = *state;
+	struct file *csv = open_stream(s, 1), *zip = open_stream(s, 0);
+
+	assert_int_equal(file_size(csv), s->csv_len);
+	assert_int_equal(file_size(zip), s->zip_len);
+	assert_int_equal(file_mtime(csv), 1234);
+	for (uint64_t off = 0; off < s->csv_len + 131072; off += 131072)
+		assert_reads(csv, s->csv, s->csv_len, 131072, off);
+	for (uint64_t off = 0; off < s->zip_len; off += 131072)
+		assert_reads(zip, s->zip, s->zip_len, 131072, off);
+	file_close(csv);
+	file_close(zip);
+}
+
+static void test_file__any_offset_in_any_order(void **state)
+{
+	struct shelf *s = *state;
+	struct file *f = open_stream(s, 1);
+	uint64_t x = 1;
+
+	for (int i = 0; i < 300; i++) {
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		assert_reads(f, s->csv, s->csv_len, 1 + (x >> 45),
+			     (x >> 20) % (s->csv_len + 1000));
+	}
+	/* around the ends of spans */
+	for (uint64_t end = MiB; end < s->csv_len; end += MiB) {
+		assert_reads(f, s->csv, s->csv_len, 2, end - 1);
+		assert_reads(f, s->csv, s->csv_len, MiB, end - 5);
+	}
+	file_close(f);
+}
+
+static void test_file__streams_that_are_none(void **state)
+{
+	struct shelf *s = *state;
+	struct pool_stats st;
+	struct store_object *o;
+	struct file *f;
+
+	assert_int_equal(fs_open(&s->bench, KEY, &o), 0);
+	assert_int_equal(file_open(s->files, o, 2, -1, &f), -ENOENT);
+	assert_int_equal(fs_open(&s->bench, KEY, &o), 0);
+	assert_int_equal(file_open(s->files, o, UINT32_MAX, -1, &f), -ENOENT);
+	pool_stats(s->pool, &st);
+	assert_int_equal(st.pinned, 0);
+}
+
+static void test_file__without_a_waiter_it_does_not_wait(void **state)
+{
+	struct shelf *s = *state;
+	struct file *f = open_stream(s, 1);
+	struct file_bytes bytes = {0};
+
+	assert_int_equal(file_read(f, 100, 0, &bytes, NULL), -EAGAIN);
+	file_done(&bytes);
+	/* It is decoded nevertheless. */
+	assert_reads(f, s->csv, s->csv_len, 100, 0);
+	bytes = (struct file_bytes){0};
+	assert_int_equal(file_read(f, 100, 0, &bytes, NULL), 1);
+	file_done(&bytes);
+	file_close(f);
+}
+
+static void test_file__handles_share_what_is_decoded(void **state)
+{
+	struct shelf *s = *state;
+	struct file *a = open_stream(s, 1), *b = open_stream(s, 1);
+	struct pool_stats before, after;
+
+	assert_reads(a, s->csv, s->csv_len, 100, 0);
+	pool_stats(s->pool, &before);
+	assert_reads(b, s->csv, s->csv_len, 100, 200);
+	file_close(a);
+	assert_reads(b, s->csv, s->csv_len, 100, 400);
+	pool_stats(s->pool, &after);
+	assert_int_equal(after.decodes, before.decodes);
+	assert_int_equal(after.hits, before.hits + 2);
+	file_close(b);
+}
+
+static void test_file__nothing_stays_pinned(void **state)
+{
+	struct shelf *s = *state;
+	struct file *f = open_stream(s, 1);
+	struct pool_stats st;
+
+	for (uint64_t off = 0; off < s->csv_len; off += 131072)
+		assert_reads(f, s->csv, s->csv_len, 131072, off);
+	pool_stats(s->pool, &st);
+	assert_int_equal(st.pinned, 0);
+	file_close(f);
+	pool_stats(s->pool, &st);
+	assert_int_equal(st.used, 0);
+}
+
+/* Only readers that go on where they were: not every look into a file. */
+static void test_file__reads_ahead_of_sequential_readers(void **state)
+{
+	struct shelf *s = *state;
+	struct file *f = open_stream(s, 1);
+	struct pool_stats st;
+
+	assert_reads(f, s->csv, s->csv_len, 4096, 0);
+	assert_reads(f, s->csv, s->csv_len, 4096, 3 * MiB);
+	assert_reads(f, s->csv, s->csv_len, 4096, 0);
+	pool_stats(s->pool, &st);
+	assert_int_equal(st.ahead, 0);
+	for (uint64_t off = 0; off < MiB; off += 131072)
+		assert_reads(f, s->csv, s->csv_len, 131072, off);
+	pool_stats(s->pool, &st);
+	assert_true(st.ahead > 0);
+	file_close(f);
+}
+
+struct crowd {
+	struct shelf *s;
+	struct file *f;
+	unsigned int seed;
+	int wrong;
+};
+
+static void *read_much(void *arg)
+{
+	struct crowd *c = arg;
+	uint64_t x = c->seed;
+	char *buf = malloc(200000);
+
+	for (int i = 0; buf && i < 60; i++) {
+		size_t len;
+		uint64_t off;
+
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		len = 1 + (x >> 40) % 131072;
+		off = (x >> 20) % (c->s->csv_len - 131072);
+		if (read_at(c->f, buf, len, off) != (ssize_t)len ||
+		    memcmp(buf, c->s->csv + off, len) != 0)
+			c->wrong++;
+	}
+	free(buf);
+	return NULL;
+}
+
+static void test_file__many_threads_read_one_handle(void **state)
+{
+	struct shelf *s = *state;
+	struct file *f = open_stream(s, 1);
+	struct crowd crowd[6];
+	pthread_t threads[6];
+
+	for (unsigned int i = 0; i < 6; i++) {
+		crowd[i] = (struct crowd){.s = s, .f = f, .seed = i + 1};
+		assert_int_equal(pthread_create(&threads[i], NULL, read_much,
+						&crowd[i]),
+				 0);
+	}
+	for (int i = 0; i < 6; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(crowd[i].wrong, 0);
+	}
+	file_close(f);
+}
+
+/* ---- damage ---- */
+
+static void test_file__damage_is_never_read(void **state)
+{
+	struct shelf *s = *state;
+	struct store_object *o, *healed;
+	struct file *f = open_stream(s, 1), *other = open_stream(s, 1);
+	char buf[100];
+
+	fs_damage(&s->bench, "objects/" KEY, 5000, "damage", 6);
+	assert_int_equal(read_at(f, buf, 100, 0), -EBADMSG);
+	o = file_object(f);
+	assert_non_null(o);
+	assert_int_equal(fs_heal(&s->bench, o, &healed), 0);
+	assert_int_equal(file_replace(f, store_ref(healed)), 0);
+	assert_reads(f, s->csv, s->csv_len, 131072, 0);
+	/* The other handle has the damaged object still. */
+	assert_int_equal(read_at(other, buf, 100, 0), -EBADMSG);
+	assert_int_equal(file_replace(other, healed), 0);
+	assert_reads(other, s->csv, s->csv_len, 131072, 0);
+	store_release(o);
+	file_close(f);
+	file_close(other);
+}
+
+/* Of another length, or none at all, it is not the same version. */
+static void test_file__only_the_same_size_takes_its_place(void **state)
+{
+	struct shelf *s = *state;
+	struct store_object *o;
+	struct file *f = open_stream(s, 1);
+
+	fs_publish_csv(&s->bench, PREFIX "other.zip", "1,2\n", 4);
+	assert_int_equal(fs_open(&s->bench, PREFIX "other.zip", &o), 0);
+	assert_int_equal(file_replace(f, o), -EBADMSG);
+	assert_int_equal(fs_open(&s->bench, PLAIN, &o), 0);
+	assert_int_equal(file_replace(f, o), -EBADMSG);
+	assert_reads(f, s->csv, s->csv_len, 100, 0);
+	file_close(f);
+}
+
+int main(void)
+{
+#define BENCH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		BENCH(test_file__text_is_a_copy),
+		BENCH(test_file__empty_text_is_empty),
+		BENCH(test_file__bytes_outlive_the_handle),
+		BENCH(test_file__small_object_is_read_from_memory),
+		BENCH(test_file__stream_is_as_published),
+		BENCH(test_file__any_offset_in_any_order),
+		BENCH(test_file__streams_that_are_none),
+		BENCH(test_file__without_a_waiter_it_does_not_wait),
+		BENCH(test_file__handles_share_what_is_decoded),
+		BENCH(test_file__nothing_stays_pinned),
+		BENCH(test_file__reads_ahead_of_sequential_readers),
+		BENCH(test_file__many_threads_read_one_handle),
+		BENCH(test_file__damage_is_never_read),
+		BENCH(test_file__only_the_same_size_takes_its_place),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
