@@ -265,7 +265,7 @@ static int make_tree(struct mount *m)
 		.catalog = store_catalog(m->store),
 		.control_files = report_names,
 	};
-	int err = folders_create(&m->folders, &fc);
+	int err = folder_table_create(&m->folders, &fc);
 
 	if (err)
 		return err;
@@ -300,7 +300,7 @@ static int make_all(struct mount *m)
 	if (!err)
 		err = make_tree(m);
 	if (!err)
-		err = files_create(&m->files, m->pool, SPANS_AHEAD);
+		err = file_table_create(&m->files, m->pool, SPANS_AHEAD);
 	if (!err)
 		err = node_table_create(&m->nodes);
 	if (err)
@@ -491,11 +491,11 @@ static void take_down(struct mount *m)
 	}
 	node_table_free(m->nodes);
 	tree_free(m->tree);
-	folders_free(m->folders);
+	folder_table_free(m->folders);
 	listings_free(m->listings);
 	supply_free(m->supply);
 	pool_free(m->pool);
-	files_free(m->files);
+	file_table_free(m->files);
 	origin_free(m->origin);
 	store_close(m->store);
 	if (m->mounted)
