@@ -335,7 +335,12 @@ static void fill_ops(struct mount *m)
 		.store = m->store,
 		.files = m->files,
 		.nodes = m->nodes,
-		.parking = {.workers = m->quick},
+		.parking =
+			{
+				.workers = m->quick,
+				.lock = PTHREAD_MUTEX_INITIALIZER,
+				.none = PTHREAD_COND_INITIALIZER,
+			},
 		.xattrs =
 			{
 				.supply = m->supply,
@@ -481,6 +486,9 @@ static void take_down(struct mount *m)
 	stop_upkeep(m);
 	if (m->origin)
 		origin_stop(m->origin);
+	/* Some wait for the pool, of which the workers know nothing. */
+	if (m->session)
+		parked_drain(&m->ops.parking);
 	if (m->quick && m->heavy)
 		workers_drain(m->quick, m->heavy);
 	workers_free(m->heavy);

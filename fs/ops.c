@@ -559,11 +559,29 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off,
 	parked_run(&o->parking, &c);
 }
 
+static int try_release(struct call *c, struct parked *p)
+{
+	/* The last handle of an object waits for what is decoded of it. */
+	if (!p)
+		return -EINPROGRESS;
+	file_close(c->file);
+	parked_disarm(c);
+	fuse_reply_err(c->req, 0);
+	return 0;
+}
+
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	(void)id;
-	file_close((struct file *)(uintptr_t)fi->fh);
-	fuse_reply_err(req, 0);
+	struct ops *o = ops_of(req);
+	struct call c = {
+		.req = req,
+		.fs = o,
+		.attempt = try_release,
+		.node = node_of(o, id),
+		.file = (struct file *)(uintptr_t)fi->fh,
+	};
+
+	parked_run(&o->parking, &c);
 }
 
 /* ---- OPENDIR, READDIR, RELEASEDIR ---- */

@@ -42,10 +42,31 @@ static void reply_error(struct call *c, int err)
 	fuse_reply_err(c->req, -err);
 }
 
+static void count(struct parking *parking)
+{
+	pthread_mutex_lock(&parking->lock);
+	parking->n++;
+	pthread_mutex_unlock(&parking->lock);
+}
+
 static void parked_free(struct parked *p)
 {
+	struct parking *parking = p->parking;
+
 	free(p->call.name);
 	free(p);
+	pthread_mutex_lock(&parking->lock);
+	if (--parking->n == 0)
+		pthread_cond_broadcast(&parking->none);
+	pthread_mutex_unlock(&parking->lock);
+}
+
+void parked_drain(struct parking *parking)
+{
+	pthread_mutex_lock(&parking->lock);
+	while (parking->n)
+		pthread_cond_wait(&parking->none, &parking->lock);
+	pthread_mutex_unlock(&parking->lock);
 }
 
 static void try_again(struct work *work)
@@ -83,6 +104,7 @@ void parked_later(struct parking *parking, struct call *c)
 	p->parking = parking;
 	p->call = *c;
 	p->call.parked = p;
+	count(parking);
 	workers_submit(parking->workers, &p->work);
 }
 

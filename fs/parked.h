@@ -16,6 +16,7 @@
 #ifndef FS_PARKED_H
 #define FS_PARKED_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -65,8 +66,12 @@ struct parked {
 	struct call call;
 };
 
+/* Begins as { .workers, .lock and .none initialised }. */
 struct parking {
 	struct workers *workers;
+	pthread_mutex_t lock;
+	pthread_cond_t none;
+	unsigned int n; /* requests parked; protected by lock */
 };
 
 /* Tries @c now, on the FUSE thread; copies and parks it if it must wait. */
@@ -77,5 +82,9 @@ void parked_later(struct parking *p, struct call *c);
 
 /* Before any reply. */
 void parked_disarm(struct call *c);
+
+/* Waits until every parked request has its answer. No more come in, and what
+ * they wait for comes or fails. */
+void parked_drain(struct parking *p);
 
 #endif
