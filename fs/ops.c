@@ -503,11 +503,12 @@ static int read_on(struct call *c, struct parked *p)
 
 	for (;;) {
 		r = file_read(c->file, c->size, c->off, &c->bytes,
-			      p ? &p->pool_waiter : NULL);
+			      p ? &p->file_waiter : NULL);
 		if (r == 0 || r == -EAGAIN)
 			return -EINPROGRESS;
 		if (r != -EBADMSG)
 			return r;
+		file_done(&c->bytes);
 		r = heal(c, p);
 		if (r)
 			return r;
@@ -523,6 +524,7 @@ static int read_bytes(struct call *c, struct parked *p)
 	if (r < 0 && (c->healing || r != -EBADMSG))
 		return r;
 	if (c->healing || r == -EBADMSG) {
+		file_done(&c->bytes);
 		r = heal(c, p);
 		if (r)
 			return r;
