@@ -306,6 +306,25 @@ def test_cache__offline_serves_what_it_has_seen(t):
     m.start()
 
 
+def test_cache__offline_serves_what_it_has_without_a_catalog(t):
+    csvs = folder_of(t, 2, 30000)
+    origin = t.origin()
+    m = t.mount(origin)
+    for date, csv in csvs.items():
+        assert read(csv_path(m, date)) == csv
+    m.unmount()
+    origin.stop()
+    for path in glob.glob(f"{m.cache}/catalog.sqlite*"):
+        os.unlink(path)
+    m.start(offline=True)
+    for _ in range(2):
+        for date, csv in csvs.items():
+            assert os.stat(csv_path(m, date)).st_size == len(csv)
+            assert read(csv_path(m, date)) == csv
+        assert errno_of(read, csv_path(m, "2024-01-03")) == "ENETUNREACH"
+        m.remount()
+
+
 def test_cache__offline_from_the_first_mount_on(t):
     m = t.mount(None, offline=True)
     assert "spot" in os.listdir(m.point)
