@@ -268,6 +268,29 @@ def test_cache__disk_filled_by_others_is_enospc_then_heals(t):
     unmount(disk)
 
 
+@root_only
+def test_cache__disk_filled_by_others_is_evicted_from(t):
+    csvs = folder_of(t, 6, 1 << 20)
+    dates = sorted(csvs)
+    disk = t.folder("disk")
+    run("mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", disk)
+    m = t.mount(t.origin(), cache=disk + "/cache")
+    for date in dates[:5]:
+        assert read(csv_path(m, date)) == csvs[date]
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={disk}/ballast", "bs=4k"],
+        stderr=subprocess.DEVNULL, check=False, timeout=30,
+    )
+    time.sleep(1.1)  # last uses are kept to the second
+    # A use that is to be written down before it is told who goes.
+    assert read(csv_path(m, dates[0])) == csvs[dates[0]]
+    assert read(csv_path(m, dates[5])) == csvs[dates[5]]
+    assert dates[0] in cached(m)
+    assert dates[1] not in cached(m)
+    m.unmount()
+    unmount(disk)
+
+
 @smoke
 def test_cache__second_daemon_is_refused_with_the_holders_pid(t):
     folder_of(t, 1, 1000)
