@@ -325,8 +325,9 @@ static void take_meta_locked(struct object *o, const char *etag, uint64_t size,
 	if (size == UINT64_MAX)
 		return;
 	load_locked(o);
+	/* An answer without an ETag is no news of one that was known. */
 	same = o->known && o->facts.size == size &&
-	       strcmp(o->facts.etag, etag) == 0;
+	       (!*etag || strcmp(o->facts.etag, etag) == 0);
 	o->facts.seen_at = now;
 	if (same) {
 		if (last_modified >= 0)
