@@ -224,12 +224,27 @@ bool node_adopt(struct node *n, const char *version)
 	return same;
 }
 
-void node_told(struct node *n, uint64_t size)
+void node_told(struct node *n, uint64_t size, int64_t mtime)
 {
 	pthread_mutex_lock(&n->table->lock);
 	n->told = size;
+	n->told_mtime = mtime;
 	n->stale_sent = 0;
 	pthread_mutex_unlock(&n->table->lock);
+}
+
+bool node_was_told(struct node *n, uint64_t *size, int64_t *mtime)
+{
+	bool told;
+
+	pthread_mutex_lock(&n->table->lock);
+	told = n->told != UINT64_MAX;
+	if (told) {
+		*size = n->told;
+		*mtime = n->told_mtime;
+	}
+	pthread_mutex_unlock(&n->table->lock);
+	return told;
 }
 
 bool node_must_tell(struct node *n, uint64_t size)

@@ -33,6 +33,7 @@ struct node {
 	struct tree_target target;	/* protected by the table's lock */
 	char version[NODE_VERSION_MAX]; /* likewise */
 	uint64_t told;			/* likewise */
+	int64_t told_mtime;		/* likewise */
 	unsigned int stale_sent;	/* likewise */
 	uint64_t lookups;		/* likewise */
 	bool in_table;			/* likewise */
@@ -66,7 +67,9 @@ void node_set_target(struct node *n, const struct tree_target *tg);
 bool node_adopt(struct node *n, const char *version);
 
 /* The kernel was told that the size is @size. */
-void node_told(struct node *n, uint64_t size);
+void node_told(struct node *n, uint64_t size, int64_t mtime);
+/* What it was told last; false if nothing. */
+bool node_was_told(struct node *n, uint64_t *size, int64_t *mtime);
 /*
  * Does the kernel know that it is @size? If not, an open should be answered
  * with ESTALE, so that it looks up again; this says so at most a few times in
