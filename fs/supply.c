@@ -890,6 +890,9 @@ static int open_locked(struct object *o, struct waiter *w,
 	store_release(c);
 	if (err && err != -ENOENT && err != -EUCLEAN)
 		return err;
+	/* It lies there, and strict does not serve it; nobody can be asked. */
+	if (!err && o->s->cfg.offline)
+		return -EBADMSG;
 	if (!w)
 		return -EINPROGRESS;
 	if (o->admission) {
