@@ -364,9 +364,11 @@ static void on_span(struct pool_waiter *pw, int err)
 static bool take_turn(struct files *fs, struct file_bytes *b,
 		      struct file_waiter *w)
 {
+	bool got;
+
 	pthread_mutex_lock(&fs->lock);
-	b->turn = fs->turns > 0;
-	if (b->turn) {
+	got = b->turn = fs->turns > 0;
+	if (got) {
 		fs->turns--;
 	} else {
 		w->bytes = b;
@@ -375,7 +377,7 @@ static bool take_turn(struct files *fs, struct file_bytes *b,
 		fs->queue_end = &w->next;
 	}
 	pthread_mutex_unlock(&fs->lock);
-	return b->turn;
+	return got; /* @b may be somebody else's by now */
 }
 
 static void end_turn(struct files *fs)
