@@ -58,7 +58,7 @@ static const char *const statements[SQL_COUNT] = {
 	[CACHED_LRU] = "SELECT " CACHED_COLUMNS " FROM cached"
 		" WHERE place = ?1 AND pinned = 0 AND (last_use, key) > (?2, ?3)"
 		" ORDER BY last_use, key LIMIT ?4",
-	[CACHED_RANGE] = "SELECT disk_bytes FROM cached"
+	[CACHED_RANGE] = "SELECT disk_bytes, key FROM cached"
 		" WHERE place = ?1 AND key >= ?2 AND key < ?3",
 	[TOTAL_GET] = "SELECT files, disk_bytes, crc FROM total"
 		" WHERE place = ?1",

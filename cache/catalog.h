@@ -175,9 +175,10 @@ int catalog_cached_lru(struct catalog *c, catalog_cached_fn *fn, void *arg);
 int catalog_quarantined(struct catalog *c, catalog_cached_fn *fn, void *arg);
 
 /* Count and bytes of what lies in objects/ under keys that begin with @prefix;
- * "" is answered from kept totals at once, others cost a range of keys. */
-int catalog_usage(struct catalog *c, const char *prefix, uint64_t *files,
-		  uint64_t *disk_bytes);
+ * "" is answered from kept totals at once, others cost a range of keys. There,
+ * keys that end in @less (NULL: none) add their bytes but are not counted. */
+int catalog_usage(struct catalog *c, const char *prefix, const char *less,
+		  uint64_t *files, uint64_t *disk_bytes);
 int catalog_quarantine_usage(struct catalog *c, uint64_t *files,
 			     uint64_t *disk_bytes); /* at once */
 

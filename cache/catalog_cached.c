@@ -150,8 +150,17 @@ static int total_put(struct catalog_conn *conn, enum catalog_place place,
 }
 
 /* Keys from @first on and below @end, or with NULL all of them. */
+static bool ends_in(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/* @less: an ending of keys that do not count as files, or NULL. */
 static int count_range(struct catalog_conn *conn, enum catalog_place place,
-		       const char *first, const char *end, struct total *t)
+		       const char *first, const char *end, const char *less,
+		       struct total *t)
 {
 	sqlite3_stmt *stmt = catalog_db_stmt(conn, CACHED_RANGE);
 	int more;
@@ -162,7 +171,10 @@ static int count_range(struct catalog_conn *conn, enum catalog_place place,
 	if (!more)
 		more = catalog_db_step(conn, stmt);
 	for (; more > 0; more = catalog_db_step(conn, stmt)) {
-		t->files++;
+		const char *key = (const char *)sqlite3_column_text(stmt, 1);
+
+		if (!less || !key || !ends_in(key, less))
+			t->files++;
 		t->disk_bytes =
 			add_sat(t->disk_bytes, catalog_column_u64(stmt, 0));
 	}
@@ -175,7 +187,7 @@ int catalog_recount(struct catalog_conn *conn, enum catalog_place place)
 	struct total t;
 	int err;
 
-	err = count_range(conn, place, "", NULL, &t);
+	err = count_range(conn, place, "", NULL, NULL, &t);
 	return err ? err : total_put(conn, place, &t);
 }
 
@@ -434,6 +446,7 @@ int catalog_cached_found(struct catalog *c, const struct catalog_found *found,
 struct usage_read {
 	enum catalog_place place;
 	const char *first, *end; /* first NULL: all, from the total */
+	const char *less;	 /* see count_range() */
 	struct total t;
 };
 
@@ -443,12 +456,13 @@ static int read_usage(struct catalog_conn *conn, void *arg)
 	int err;
 
 	if (w->first)
-		return count_range(conn, w->place, w->first, w->end, &w->t);
+		return count_range(conn, w->place, w->first, w->end, w->less,
+				   &w->t);
 	err = total_get(conn, w->place, &w->t);
 	if (err != -EBADMSG)
 		return err;
 	/* Right once, and mended at the next write. */
-	err = count_range(conn, w->place, "", NULL, &w->t);
+	err = count_range(conn, w->place, "", NULL, NULL, &w->t);
 	return err ? err : -EBADMSG;
 }
 
@@ -480,10 +494,10 @@ static void end_of_prefix(char *prefix)
 	prefix[len] = '\0';
 }
 
-int catalog_usage(struct catalog *c, const char *prefix, uint64_t *files,
-		  uint64_t *disk_bytes)
+int catalog_usage(struct catalog *c, const char *prefix, const char *less,
+		  uint64_t *files, uint64_t *disk_bytes)
 {
-	struct usage_read w = {.place = CATALOG_OBJECTS};
+	struct usage_read w = {.place = CATALOG_OBJECTS, .less = less};
 	char end[PREFIX_MAX];
 
 	if (strlen(prefix) >= sizeof(end))

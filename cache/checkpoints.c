@@ -135,7 +135,7 @@ static int check_pieces(const unsigned char *buf, size_t len,
 
 		if (n > CHECKPOINTS_PIECE)
 			n = CHECKPOINTS_PIECE;
-		if (crc32_gzip_refl(0, buf + at, n) != index_get_crc(crcs))
+		if (crc32_gzip_refl(0, buf + at, n) != index_file_get_crc(crcs))
 			return -EBADMSG;
 	}
 	return 0;

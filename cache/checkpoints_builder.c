@@ -136,7 +136,7 @@ static int pieces_close(struct piece_crcs *p)
 		p->crcs = v;
 		p->cap = cap;
 	}
-	index_put_crc(p->crcs + 4 * p->n++, p->crc);
+	index_file_put_crc(p->crcs + 4 * p->n++, p->crc);
 	p->crc = 0;
 	p->fill = 0;
 	return 0;
@@ -213,7 +213,7 @@ int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
 	b->tmp_name = strdup(tmp_name);
 	err = b->tmp_name ? 0 : -ENOMEM;
 	if (!err) /* its place; filled in when all is known */
-		err = index_table_add_stream(&b->streams, &raw);
+		err = index_file_add_stream(&b->streams, &raw);
 	if (err)
 		goto out;
 	b->fd = openat(dirfd, tmp_name,
@@ -227,7 +227,7 @@ int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
 	return 0;
 out:
 	/* Whatever lies there is not ours: it was not opened. */
-	index_table_free(&b->streams);
+	index_file_free(&b->streams);
 	free(b->tmp_name);
 	free(b);
 	return err;
@@ -339,7 +339,7 @@ static size_t make_blob(struct inflater *inf)
 
 		if (n > CHECKPOINTS_PIECE)
 			n = CHECKPOINTS_PIECE;
-		index_put_crc(w, crc32_gzip_refl(0, inf->span + at, n));
+		index_file_put_crc(w, crc32_gzip_refl(0, inf->span + at, n));
 		w += 4;
 	}
 	memcpy(w, p->preamble, p->preamble_len);
@@ -374,7 +374,7 @@ static int close_span(struct checkpoints_builder *b, checkpoints_sink_fn *sink,
 	span.crc = crc32_gzip_refl(0, inf->blob, blob_len);
 	err = append(b, inf->blob, blob_len, &span.blob_off);
 	if (!err)
-		err = index_table_add_span(&b->spans, &span);
+		err = index_file_add_span(&b->spans, &span);
 	if (err)
 		return err;
 	b->stream.spans++;
@@ -767,7 +767,7 @@ static int end_member(struct checkpoints_builder *b)
 		return -EBADMSG;
 	b->begun = false;
 	b->member++;
-	return index_table_add_stream(&b->streams, &b->stream);
+	return index_file_add_stream(&b->streams, &b->stream);
 }
 
 static int step_member(struct checkpoints_builder *b, int fd,
@@ -861,7 +861,7 @@ int checkpoints_builder_finish(struct checkpoints_builder *b,
 	err = append_pieces(b, &b->raw, &raw.crc_off);
 	if (err)
 		return err;
-	index_table_set_stream(&b->streams, 0, &raw);
+	index_file_set_stream(&b->streams, 0, &raw);
 	err = index_file_seal(b->fd, b->end, &b->streams, &b->spans, id);
 	if (err)
 		return err;
@@ -880,8 +880,8 @@ void checkpoints_builder_free(struct checkpoints_builder *b)
 	close(b->fd);
 	free(b->tmp_name);
 	free(b->offsets);
-	index_table_free(&b->streams);
-	index_table_free(&b->spans);
+	index_file_free(&b->streams);
+	index_file_free(&b->spans);
 	free(b->raw.crcs);
 	free(b->stored.crcs);
 	free(b->inf);

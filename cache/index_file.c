@@ -28,12 +28,12 @@ static uint64_t get(const unsigned char *p, size_t bytes)
 	return v;
 }
 
-void index_put_crc(unsigned char out[4], uint32_t crc)
+void index_file_put_crc(unsigned char out[4], uint32_t crc)
 {
 	put(out, crc, 4);
 }
 
-uint32_t index_get_crc(const unsigned char in[4])
+uint32_t index_file_get_crc(const unsigned char in[4])
 {
 	return (uint32_t)get(in, 4);
 }
@@ -67,7 +67,7 @@ static void put_stream(unsigned char *p, const struct index_stream *s)
 	put(p + 40, s->spans, 8);
 }
 
-int index_table_add_stream(struct index_table *t, const struct index_stream *s)
+int index_file_add_stream(struct index_table *t, const struct index_stream *s)
 {
 	unsigned char *p = table_grow(t, INDEX_STREAM_BYTES);
 
@@ -77,13 +77,13 @@ int index_table_add_stream(struct index_table *t, const struct index_stream *s)
 	return 0;
 }
 
-void index_table_set_stream(struct index_table *t, size_t i,
-			    const struct index_stream *s)
+void index_file_set_stream(struct index_table *t, size_t i,
+			   const struct index_stream *s)
 {
 	put_stream(t->data + i * INDEX_STREAM_BYTES, s);
 }
 
-int index_table_add_span(struct index_table *t, const struct index_span *s)
+int index_file_add_span(struct index_table *t, const struct index_span *s)
 {
 	unsigned char *p = table_grow(t, INDEX_SPAN_BYTES);
 
@@ -100,7 +100,7 @@ int index_table_add_span(struct index_table *t, const struct index_span *s)
 	return 0;
 }
 
-void index_table_free(struct index_table *t)
+void index_file_free(struct index_table *t)
 {
 	free(t->data);
 	memset(t, 0, sizeof(*t));

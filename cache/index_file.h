@@ -92,16 +92,16 @@ struct index_table {
 	size_t n, cap; /* bytes */
 };
 
-int index_table_add_stream(struct index_table *t, const struct index_stream *s);
+int index_file_add_stream(struct index_table *t, const struct index_stream *s);
 /* Replaces the record @i, which is there. */
-void index_table_set_stream(struct index_table *t, size_t i,
-			    const struct index_stream *s);
-int index_table_add_span(struct index_table *t, const struct index_span *s);
-void index_table_free(struct index_table *t);
+void index_file_set_stream(struct index_table *t, size_t i,
+			   const struct index_stream *s);
+int index_file_add_span(struct index_table *t, const struct index_span *s);
+void index_file_free(struct index_table *t);
 
 /* A four-byte number of a blob. */
-void index_put_crc(unsigned char out[4], uint32_t crc);
-uint32_t index_get_crc(const unsigned char in[4]);
+void index_file_put_crc(unsigned char out[4], uint32_t crc);
+uint32_t index_file_get_crc(const unsigned char in[4]);
 
 /*
  * index_file_seal() - append the tables at @tables_off, and write the header.

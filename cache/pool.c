@@ -272,9 +272,9 @@ static bool key_at(struct pool_source *source, unsigned int stream,
 /* A slot for what a sequential reader will want next, or NULL. */
 static struct slot *take_ahead_locked(struct pool *p)
 {
-	struct readahead_wish *w;
+	struct pool_readahead_wish *w;
 
-	while ((w = readahead_next(&p->readahead))) {
+	while ((w = pool_readahead_next(&p->readahead))) {
 		struct pool_source *source = w->source;
 		struct key k;
 		ptrdiff_t i;
@@ -284,7 +284,7 @@ static struct slot *take_ahead_locked(struct pool *p)
 			continue;
 		}
 		if (find_locked(p, &k)) {
-			readahead_advance(w, k.start + k.len);
+			pool_readahead_advance(w, k.start + k.len);
 			continue;
 		}
 		i = pool_policy_ahead(p->views, p->n, p->assigned);
@@ -292,7 +292,7 @@ static struct slot *take_ahead_locked(struct pool *p)
 			p->readahead_stuck = true;
 			return NULL;
 		}
-		readahead_advance(w, k.start + k.len);
+		pool_readahead_advance(w, k.start + k.len);
 		assign_locked(p, &p->slots[i], &k, true);
 		p->ahead++;
 		/* Is there more? Another worker may look. */
@@ -590,7 +590,7 @@ void pool_ahead(struct pool *p, struct pool_source *s, unsigned int stream,
 	if (!key_at(s, stream, off, &k))
 		return;
 	pthread_mutex_lock(&p->lock);
-	readahead_wish(&p->readahead, s, stream, k.start + k.len, spans);
+	pool_readahead_wish(&p->readahead, s, stream, k.start + k.len, spans);
 	pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -622,7 +622,7 @@ static bool detach_locked(struct pool *p, struct slot *s)
 void pool_source_close(struct pool *p, struct pool_source *source)
 {
 	pthread_mutex_lock(&p->lock);
-	readahead_drop(&p->readahead, source);
+	pool_readahead_drop(&p->readahead, source);
 	while (is_running_locked(p, source))
 		pthread_cond_wait(&p->quiet, &p->lock);
 	for (size_t i = 0; i < p->n; i++) {

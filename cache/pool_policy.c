@@ -53,13 +53,13 @@ ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
 /* ---- what to decode ahead ---- */
 
 /* The wish for this stream, or else a free place, or else the oldest. */
-static struct readahead_wish *place(struct readahead *r, void *source,
-				    unsigned int stream)
+static struct pool_readahead_wish *place(struct readahead *r, void *source,
+					 unsigned int stream)
 {
-	struct readahead_wish *best = &r->wishes[0];
+	struct pool_readahead_wish *best = &r->wishes[0];
 
 	for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
-		struct readahead_wish *w = &r->wishes[i];
+		struct pool_readahead_wish *w = &r->wishes[i];
 
 		if (w->source == source && w->stream == stream)
 			return w;
@@ -69,10 +69,10 @@ static struct readahead_wish *place(struct readahead *r, void *source,
 	return best;
 }
 
-void readahead_wish(struct readahead *r, void *source, unsigned int stream,
-		    uint64_t off, unsigned int spans)
+void pool_readahead_wish(struct readahead *r, void *source, unsigned int stream,
+			 uint64_t off, unsigned int spans)
 {
-	struct readahead_wish *w = place(r, source, stream);
+	struct pool_readahead_wish *w = place(r, source, stream);
 
 	if (!spans && (w->source != source || w->stream != stream))
 		return;
@@ -83,7 +83,7 @@ void readahead_wish(struct readahead *r, void *source, unsigned int stream,
 	w->since = ++r->clock;
 }
 
-struct readahead_wish *readahead_next(struct readahead *r)
+struct pool_readahead_wish *pool_readahead_next(struct readahead *r)
 {
 	for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
 		size_t at = (r->turn + i) % READAHEAD_STREAMS;
@@ -96,13 +96,13 @@ struct readahead_wish *readahead_next(struct readahead *r)
 	return NULL;
 }
 
-void readahead_advance(struct readahead_wish *w, uint64_t off)
+void pool_readahead_advance(struct pool_readahead_wish *w, uint64_t off)
 {
 	w->spans--;
 	w->off = off;
 }
 
-void readahead_drop(struct readahead *r, void *source)
+void pool_readahead_drop(struct readahead *r, void *source)
 {
 	for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
 		if (r->wishes[i].source == source)

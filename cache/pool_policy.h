@@ -47,7 +47,7 @@ enum { READAHEAD_STREAMS = 64 };
 /* The newest wish of each of the streams that were wished for last, served in
  * turn. */
 struct readahead {
-	struct readahead_wish {
+	struct pool_readahead_wish {
 		void *source;
 		unsigned int stream;
 		unsigned int spans; /* left to decode; 0: no wish */
@@ -60,13 +60,13 @@ struct readahead {
 
 /* Replaces what was wished for the same stream; beyond READAHEAD_STREAMS, the
  * oldest wish. @spans 0 takes it back. */
-void readahead_wish(struct readahead *r, void *source, unsigned int stream,
-		    uint64_t off, unsigned int spans);
+void pool_readahead_wish(struct readahead *r, void *source, unsigned int stream,
+			 uint64_t off, unsigned int spans);
 /* The wish whose turn it is, or NULL. */
-struct readahead_wish *readahead_next(struct readahead *r);
+struct pool_readahead_wish *pool_readahead_next(struct readahead *r);
 /* One span of it is done or needs not be done; @off is in the next one. */
-void readahead_advance(struct readahead_wish *w, uint64_t off);
+void pool_readahead_advance(struct pool_readahead_wish *w, uint64_t off);
 /* Forgets @source. */
-void readahead_drop(struct readahead *r, void *source);
+void pool_readahead_drop(struct readahead *r, void *source);
 
 #endif

@@ -531,7 +531,7 @@ void store_stats(struct store *st, struct store_stats *out)
 	out->quota_bytes = st->cfg.quota_bytes;
 	if (store_used(st, &bytes) == 0)
 		out->used_bytes = bytes;
-	if (catalog_usage(st->catalog, "", &out->objects, &bytes))
+	if (catalog_usage(st->catalog, "", NULL, &out->objects, &bytes))
 		out->objects = 0;
 	pthread_mutex_lock(&st->lock);
 	out->evictions = st->evictions;

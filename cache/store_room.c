@@ -34,7 +34,7 @@ int store_used(struct store *st, uint64_t *bytes)
 	uint64_t files, objects, refused, rest;
 	int err;
 
-	err = catalog_usage(st->catalog, "", &files, &objects);
+	err = catalog_usage(st->catalog, "", NULL, &files, &objects);
 	if (!err)
 		err = catalog_quarantine_usage(st->catalog, &files, &refused);
 	if (err)

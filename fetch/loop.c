@@ -18,6 +18,7 @@ TAILQ_HEAD(timer_list, loop_timer);
 
 struct loop {
 	pthread_t thread;
+	bool joined;
 	CURLM *multi;
 	struct timer_list timers; /* soonest first */
 	bool quit;
@@ -188,13 +189,16 @@ int loop_create(struct loop **out, unsigned int connections)
 
 void loop_join(struct loop *l)
 {
-	pthread_join(l->thread, NULL);
+	if (!l->joined)
+		pthread_join(l->thread, NULL);
+	l->joined = true;
 }
 
 void loop_free(struct loop *l)
 {
 	if (!l)
 		return;
+	loop_join(l);
 	curl_multi_cleanup(l->multi);
 	pthread_mutex_destroy(&l->lock);
 	free(l);

@@ -44,9 +44,9 @@ struct loop_transfer {
  */
 int loop_create(struct loop **out, unsigned int connections);
 
-/* Waits until the thread has ended, which loop_quit() makes it do. Once. */
+/* Waits until the thread has ended, which loop_quit() makes it do. */
 void loop_join(struct loop *l);
-/* After loop_join(). */
+/* Joins it first, if need be. */
 void loop_free(struct loop *l);
 
 /* loop_post() - run @c on the thread, in the order of posting. Any thread. */

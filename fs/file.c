@@ -38,7 +38,7 @@ struct file {
 	uint64_t expected, streak; /* likewise: of a sequential reader */
 };
 
-int files_create(struct files **out, struct pool *pool, unsigned int ahead)
+int file_table_create(struct files **out, struct pool *pool, unsigned int ahead)
 {
 	struct files *fs = calloc(1, sizeof(*fs));
 
@@ -51,7 +51,7 @@ int files_create(struct files **out, struct pool *pool, unsigned int ahead)
 	return 0;
 }
 
-void files_free(struct files *fs)
+void file_table_free(struct files *fs)
 {
 	if (!fs)
 		return;

@@ -17,8 +17,9 @@
 struct files;
 struct file;
 
-int files_create(struct files **out, struct pool *pool, unsigned int ahead);
-void files_free(struct files *fs);
+int file_table_create(struct files **out, struct pool *pool,
+		      unsigned int ahead);
+void file_table_free(struct files *fs);
 
 /*
  * file_open() - a handle on stream @stream of @o, whose reference it takes over

@@ -717,7 +717,7 @@ void folder_size_all(struct folders *f, const char *path)
 		free(k.keys);
 }
 
-int folders_create(struct folders **out, const struct folders_config *cfg)
+int folder_table_create(struct folders **out, const struct folders_config *cfg)
 {
 	struct folders *f = calloc(1, sizeof(*f));
 
@@ -729,7 +729,7 @@ int folders_create(struct folders **out, const struct folders_config *cfg)
 	return 0;
 }
 
-void folders_free(struct folders *f)
+void folder_table_free(struct folders *f)
 {
 	if (!f)
 		return;

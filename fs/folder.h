@@ -27,8 +27,8 @@ struct folders_config {
 	const char *const *control_files; /* names under .tickfs/, NULL ends */
 };
 
-int folders_create(struct folders **out, const struct folders_config *cfg);
-void folders_free(struct folders *f);
+int folder_table_create(struct folders **out, const struct folders_config *cfg);
+void folder_table_free(struct folders *f);
 
 struct folder_entry {
 	const char *name;

@@ -265,7 +265,7 @@ static int make_tree(struct mount *m)
 		.catalog = store_catalog(m->store),
 		.control_files = report_names,
 	};
-	int err = folders_create(&m->folders, &fc);
+	int err = folder_table_create(&m->folders, &fc);
 
 	if (err)
 		return err;
@@ -300,9 +300,9 @@ static int make_all(struct mount *m)
 	if (!err)
 		err = make_tree(m);
 	if (!err)
-		err = files_create(&m->files, m->pool, SPANS_AHEAD);
+		err = file_table_create(&m->files, m->pool, SPANS_AHEAD);
 	if (!err)
-		err = nodes_create(&m->nodes);
+		err = node_table_create(&m->nodes);
 	if (err)
 		complain("%s", strerror(-err));
 	return err;
@@ -335,7 +335,12 @@ static void fill_ops(struct mount *m)
 		.store = m->store,
 		.files = m->files,
 		.nodes = m->nodes,
-		.parking = {.workers = m->quick},
+		.parking =
+			{
+				.workers = m->quick,
+				.lock = PTHREAD_MUTEX_INITIALIZER,
+				.none = PTHREAD_COND_INITIALIZER,
+			},
 		.xattrs =
 			{
 				.supply = m->supply,
@@ -481,6 +486,9 @@ static void take_down(struct mount *m)
 	stop_upkeep(m);
 	if (m->origin)
 		origin_stop(m->origin);
+	/* Some wait for the pool, of which the workers know nothing. */
+	if (m->session)
+		parked_drain(&m->ops.parking);
 	if (m->quick && m->heavy)
 		workers_drain(m->quick, m->heavy);
 	workers_free(m->heavy);
@@ -489,13 +497,13 @@ static void take_down(struct mount *m)
 		fuse_remove_signal_handlers(m->session);
 		fuse_session_destroy(m->session);
 	}
-	nodes_free(m->nodes);
+	node_table_free(m->nodes);
 	tree_free(m->tree);
-	folders_free(m->folders);
+	folder_table_free(m->folders);
 	listings_free(m->listings);
 	supply_free(m->supply);
 	pool_free(m->pool);
-	files_free(m->files);
+	file_table_free(m->files);
 	origin_free(m->origin);
 	store_close(m->store);
 	if (m->mounted)

@@ -70,7 +70,7 @@ static struct node *node_new(struct nodes *t, const char *path,
 	return n;
 }
 
-int nodes_create(struct nodes **out)
+int node_table_create(struct nodes **out)
 {
 	struct nodes *t = calloc(1, sizeof(*t));
 	struct tree_target root = {.sort = TREE_FOLDER};
@@ -80,14 +80,14 @@ int nodes_create(struct nodes **out)
 	pthread_mutex_init(&t->lock, NULL);
 	t->root = node_new(t, "", &root, "");
 	if (!t->root) {
-		nodes_free(t);
+		node_table_free(t);
 		return -ENOMEM;
 	}
 	*out = t;
 	return 0;
 }
 
-void nodes_free(struct nodes *t)
+void node_table_free(struct nodes *t)
 {
 	if (!t)
 		return;
@@ -244,7 +244,7 @@ bool node_must_tell(struct node *n, uint64_t size)
 	return must;
 }
 
-size_t nodes_count(struct nodes *t)
+size_t node_table_count(struct nodes *t)
 {
 	size_t n;
 

@@ -38,8 +38,8 @@ struct node {
 	bool in_table;			/* likewise */
 };
 
-int nodes_create(struct nodes **out);
-void nodes_free(struct nodes *t);
+int node_table_create(struct nodes **out);
+void node_table_free(struct nodes *t);
 
 /* The root; never forgotten. */
 struct node *node_root(struct nodes *t);
@@ -77,6 +77,6 @@ bool node_must_tell(struct node *n, uint64_t size);
 /* st_ino for a path: stable while the program runs, and beyond. */
 uint64_t node_ino(const char *path);
 
-size_t nodes_count(struct nodes *t);
+size_t node_table_count(struct nodes *t);
 
 #endif

@@ -228,7 +228,7 @@ static int confirm(struct ops *o, struct node *n, struct tree_target *tg,
 
 static int reply_attr(struct call *c, const struct stat *st, double timeout)
 {
-	park_disarm(c);
+	parked_disarm(c);
 	fuse_reply_attr(c->req, st, timeout);
 	return 0;
 }
@@ -294,7 +294,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		.file = fi ? (struct file *)(uintptr_t)fi->fh : NULL,
 	};
 
-	park_run(&o->parking, &c);
+	parked_run(&o->parking, &c);
 }
 
 static int try_access(struct call *c, struct parked *p)
@@ -313,7 +313,7 @@ static int try_access(struct call *c, struct parked *p)
 	node_target(c->node, &tg);
 	if ((c->mask & X_OK) && tg.sort != TREE_FOLDER)
 		return -EACCES;
-	park_disarm(c);
+	parked_disarm(c);
 	fuse_reply_err(c->req, 0);
 	return 0;
 }
@@ -329,7 +329,7 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 		.mask = mask,
 	};
 
-	park_run(&o->parking, &c);
+	parked_run(&o->parking, &c);
 }
 
 /* ---- OPEN, READ, RELEASE ---- */
@@ -339,7 +339,7 @@ static int reply_open(struct call *c, struct file *f)
 	c->fi.fh = (uint64_t)(uintptr_t)f;
 	c->fi.keep_cache = 1;
 	c->fi.noflush = 1;
-	park_disarm(c);
+	parked_disarm(c);
 	if (fuse_reply_open(c->req, &c->fi) == -ENOENT)
 		file_close(f); /* interrupted: no RELEASE will come */
 	return 0;
@@ -449,7 +449,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		fuse_reply_err(req, EROFS);
 		return;
 	}
-	park_run(&o->parking, &c);
+	parked_run(&o->parking, &c);
 }
 
 static void reply_bytes(struct call *c)
@@ -463,7 +463,7 @@ static void reply_bytes(struct call *c)
 		total += iov[i].iov_len;
 	}
 	metrics_add(METRIC_READ_BYTES, total);
-	park_disarm(c);
+	parked_disarm(c);
 	if (c->bytes.n)
 		fuse_reply_iov(c->req, iov, (int)c->bytes.n);
 	else
@@ -556,14 +556,32 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off,
 		.size = size,
 	};
 
-	park_run(&o->parking, &c);
+	parked_run(&o->parking, &c);
+}
+
+static int try_release(struct call *c, struct parked *p)
+{
+	/* The last handle of an object waits for what is decoded of it. */
+	if (!p)
+		return -EINPROGRESS;
+	file_close(c->file);
+	parked_disarm(c);
+	fuse_reply_err(c->req, 0);
+	return 0;
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	(void)id;
-	file_close((struct file *)(uintptr_t)fi->fh);
-	fuse_reply_err(req, 0);
+	struct ops *o = ops_of(req);
+	struct call c = {
+		.req = req,
+		.fs = o,
+		.attempt = try_release,
+		.node = node_of(o, id),
+		.file = (struct file *)(uintptr_t)fi->fh,
+	};
+
+	parked_run(&o->parking, &c);
 }
 
 /* ---- OPENDIR, READDIR, RELEASEDIR ---- */
@@ -583,7 +601,7 @@ static int try_opendir(struct call *c, struct parked *p)
 		return err;
 	folder_note_read(o->folders, c->node->path);
 	c->fi.fh = (uint64_t)(uintptr_t)d;
-	park_disarm(c);
+	parked_disarm(c);
 	if (fuse_reply_open(c->req, &c->fi) == -ENOENT)
 		folder_free(d);
 	return 0;
@@ -600,7 +618,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		.fi = *fi,
 	};
 
-	park_run(&o->parking, &c);
+	parked_run(&o->parking, &c);
 }
 
 /* Offsets: 1 is behind ".", 2 behind "..", i + 3 behind entry i. */
@@ -679,7 +697,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t id)
 
 static void reply_value(struct call *c, const char *value, size_t len)
 {
-	park_disarm(c);
+	parked_disarm(c);
 	if (!c->size)
 		fuse_reply_xattr(c->req, len);
 	else if (c->size < len)
@@ -735,7 +753,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name,
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	park_run(&o->parking, &c);
+	parked_run(&o->parking, &c);
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
@@ -749,7 +767,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 		.size = size,
 	};
 
-	park_run(&o->parking, &c);
+	parked_run(&o->parking, &c);
 }
 
 /* ---- INIT ---- */

@@ -1,8 +1,8 @@
 /*
  * ops - FUSE requests: each decoded, one module asked, one reply.
  *
- * LOOKUP, FORGET, READDIR, RELEASE never wait. GETATTR, ACCESS, OPENDIR, OPEN
- * and READ may be parked; nothing blocks a thread of the FUSE loop.
+ * LOOKUP, FORGET, READDIR never wait. GETATTR, ACCESS, OPENDIR, OPEN, READ and
+ * RELEASE may be parked; nothing blocks a thread of the FUSE loop.
  */
 #ifndef FS_OPS_H
 #define FS_OPS_H

@@ -25,10 +25,10 @@ static void on_interrupt(fuse_req_t req, void *arg)
 	struct parked *p = arg;
 
 	(void)req;
-	waiter_cancel(&p->waiter);
+	waitlist_cancel(&p->waiter);
 }
 
-void park_disarm(struct call *c)
+void parked_disarm(struct call *c)
 {
 	if (!c->parked || !c->parked->armed)
 		return;
@@ -38,14 +38,35 @@ void park_disarm(struct call *c)
 
 static void reply_error(struct call *c, int err)
 {
-	park_disarm(c);
+	parked_disarm(c);
 	fuse_reply_err(c->req, -err);
+}
+
+static void count(struct parking *parking)
+{
+	pthread_mutex_lock(&parking->lock);
+	parking->n++;
+	pthread_mutex_unlock(&parking->lock);
 }
 
 static void parked_free(struct parked *p)
 {
+	struct parking *parking = p->parking;
+
 	free(p->call.name);
 	free(p);
+	pthread_mutex_lock(&parking->lock);
+	if (--parking->n == 0)
+		pthread_cond_broadcast(&parking->none);
+	pthread_mutex_unlock(&parking->lock);
+}
+
+void parked_drain(struct parking *parking)
+{
+	pthread_mutex_lock(&parking->lock);
+	while (parking->n)
+		pthread_cond_wait(&parking->none, &parking->lock);
+	pthread_mutex_unlock(&parking->lock);
 }
 
 static void try_again(struct work *work)
@@ -68,7 +89,7 @@ static void try_again(struct work *work)
 	parked_free(p);
 }
 
-void park_later(struct parking *parking, struct call *c)
+void parked_later(struct parking *parking, struct call *c)
 {
 	struct parked *p = calloc(1, sizeof(*p));
 
@@ -83,15 +104,16 @@ void park_later(struct parking *parking, struct call *c)
 	p->parking = parking;
 	p->call = *c;
 	p->call.parked = p;
+	count(parking);
 	workers_submit(parking->workers, &p->work);
 }
 
-void park_run(struct parking *parking, struct call *c)
+void parked_run(struct parking *parking, struct call *c)
 {
 	int r = c->attempt(c, NULL);
 
 	if (r == -EINPROGRESS) {
-		park_later(parking, c);
+		parked_later(parking, c);
 		return;
 	}
 	if (r)

@@ -8,14 +8,15 @@
  * waiting with EINTR.
  *
  * libfuse calls the interrupt function with the request's lock held, and wants
- * it unset before the answer: park_disarm() does that, and every reply goes
- * through it. A try that succeeds replies itself (after park_disarm()) and
+ * it unset before the answer: parked_disarm() does that, and every reply goes
+ * through it. A try that succeeds replies itself (after parked_disarm()) and
  * returns 0; one that fails returns a negative errno, and the error is replied
  * for it.
  */
 #ifndef FS_PARKED_H
 #define FS_PARKED_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -65,17 +66,25 @@ struct parked {
 	struct call call;
 };
 
+/* Begins as { .workers, .lock and .none initialised }. */
 struct parking {
 	struct workers *workers;
+	pthread_mutex_t lock;
+	pthread_cond_t none;
+	unsigned int n; /* requests parked; protected by lock */
 };
 
 /* Tries @c now, on the FUSE thread; copies and parks it if it must wait. */
-void park_run(struct parking *p, struct call *c);
+void parked_run(struct parking *p, struct call *c);
 
 /* Straight to a worker, for what takes longer than the loop should. */
-void park_later(struct parking *p, struct call *c);
+void parked_later(struct parking *p, struct call *c);
 
 /* Before any reply. */
-void park_disarm(struct call *c);
+void parked_disarm(struct call *c);
+
+/* Waits until every parked request has its answer. No more come in, and what
+ * they wait for comes or fails. */
+void parked_drain(struct parking *p);
 
 #endif

@@ -78,7 +78,7 @@ bool waitlist_empty(struct waitlist *l)
 	return empty;
 }
 
-void waiter_cancel(struct waiter *w)
+void waitlist_cancel(struct waiter *w)
 {
 	bool waiting;
 

@@ -21,7 +21,7 @@ struct waiter {
 	 */
 	void (*wake)(struct waiter *w);
 	int result;	/* set before wake(): 0, look again; or the error */
-	bool cancelled; /* waiter_cancel() came */
+	bool cancelled; /* waitlist_cancel() came */
 	struct waitlist *on;
 	struct waiter *next, *prev;
 };
@@ -39,6 +39,6 @@ void waitlist_wake(struct waitlist *l, int result);
 bool waitlist_empty(struct waitlist *l);
 
 /* Ends the waiting, now or as soon as it begins, with -EINTR. */
-void waiter_cancel(struct waiter *w);
+void waitlist_cancel(struct waiter *w);
 
 #endif

@@ -220,8 +220,8 @@ static void usage(const struct subject *s, uint64_t *files, uint64_t *bytes)
 
 	*files = *bytes = 0;
 	for (unsigned int i = 0; i < n; i++) {
-		if (catalog_usage(store_catalog(s->x->store), prefixes[i], &f,
-				  &b))
+		if (catalog_usage(store_catalog(s->x->store), prefixes[i],
+				  ".CHECKSUM", &f, &b))
 			continue;
 		*files += f;
 		*bytes += b;

@@ -468,8 +468,8 @@ static void assert_usage(struct place *p, const char *prefix, uint64_t files,
 {
 	uint64_t got_files, got_bytes;
 
-	assert_int_equal(catalog_usage(p->c, prefix, &got_files, &got_bytes),
-			 0);
+	assert_int_equal(
+		catalog_usage(p->c, prefix, NULL, &got_files, &got_bytes), 0);
 	assert_int_equal(got_files, files);
 	assert_int_equal(got_bytes, bytes);
 }
@@ -919,8 +919,8 @@ static void use_all(struct place *p)
 		assert_int_equal(row.last_use, 7);
 		assert_int_equal(row.disk_bytes, 10);
 	}
-	catalog_usage(p->c, "", &files, &bytes);
-	catalog_usage(p->c, "obj", &files, &bytes);
+	catalog_usage(p->c, "", NULL, &files, &bytes);
+	catalog_usage(p->c, "obj", NULL, &files, &bytes);
 	catalog_cached_lru(p->c, count_cached, &n);
 }
 

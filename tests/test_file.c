@@ -46,7 +46,7 @@ static int setup(void **state)
 	fs_publish(&s->bench, PLAIN, "a note", 6);
 	fs_up(&s->bench, NULL);
 	assert_int_equal(pool_create(&s->pool, 8 * MiB, 2), 0);
-	assert_int_equal(files_create(&s->files, s->pool, 2), 0);
+	assert_int_equal(file_table_create(&s->files, s->pool, 2), 0);
 	*state = s;
 	return 0;
 }
@@ -56,7 +56,7 @@ static int teardown(void **state)
 	struct shelf *s = *state;
 
 	pool_free(s->pool);
-	files_free(s->files);
+	file_table_free(s->files);
 	fs_end(&s->bench);
 	free(s->csv);
 	free(s->zip);

@@ -351,7 +351,7 @@ static void test_listings__cancelled_waiter_leaves_the_others(void **state)
 	fs_waiter_begin(&stays);
 	listings_ensure(b->listings, PREFIX, &gone.waiter);
 	listings_ensure(b->listings, PREFIX, &stays.waiter);
-	waiter_cancel(&gone.waiter);
+	waitlist_cancel(&gone.waiter);
 	assert_int_equal(fs_wait(&gone), -EINTR);
 	assert_int_equal(imitation_held(b->im, "it", 1, FS_PATIENCE_MS), 1);
 	imitation_release(b->im, "it", 0);

@@ -19,7 +19,7 @@ static int setup(void **state)
 {
 	struct nodes *t;
 
-	if (nodes_create(&t))
+	if (node_table_create(&t))
 		return -1;
 	*state = t;
 	return 0;
@@ -27,7 +27,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	nodes_free(*state);
+	node_table_free(*state);
 	return 0;
 }
 
@@ -63,7 +63,7 @@ static void test_node__one_for_each_path_and_version(void **state)
 	assert_ptr_equal(look(t, "B"), b);
 	assert_ptr_not_equal(a, b);
 	assert_ptr_not_equal(node_lookup(t, PATH "x", &csv, "A"), a);
-	assert_int_equal(nodes_count(t), 3);
+	assert_int_equal(node_table_count(t), 3);
 }
 
 static void test_node__inode_number_stays_over_versions(void **state)
@@ -121,10 +121,10 @@ static void test_node__lookup_gives_a_version_to_who_has_none(void **state)
 	struct node *n = look(t, "");
 
 	assert_ptr_equal(look(t, "A"), n);
-	assert_int_equal(nodes_count(t), 1);
+	assert_int_equal(node_table_count(t), 1);
 	assert_false(node_adopt(n, "B"));
 	node_forget(t, n, 2);
-	assert_int_equal(nodes_count(t), 0);
+	assert_int_equal(node_table_count(t), 0);
 }
 
 /* Two nodes of one version would be two sets of pages for it. */
@@ -149,9 +149,9 @@ static void test_node__lives_as_long_as_the_kernel_holds_it(void **state)
 		assert_ptr_equal(look(t, "A"), n);
 	node_forget(t, n, 2);
 	node_forget(t, n, 2);
-	assert_int_equal(nodes_count(t), 1);
+	assert_int_equal(node_table_count(t), 1);
 	node_forget(t, n, 1);
-	assert_int_equal(nodes_count(t), 0);
+	assert_int_equal(node_table_count(t), 0);
 }
 
 static void test_node__more_forgotten_than_held_is_all(void **state)
@@ -160,7 +160,7 @@ static void test_node__more_forgotten_than_held_is_all(void **state)
 	struct node *n = look(t, "A");
 
 	node_forget(t, n, UINT64_MAX);
-	assert_int_equal(nodes_count(t), 0);
+	assert_int_equal(node_table_count(t), 0);
 }
 
 static void test_node__lookup_brings_the_target_up_to_date(void **state)
@@ -198,7 +198,7 @@ static void test_node__control_files_are_each_their_own(void **state)
 	node_forget(t, a, 1);
 	assert_memory_equal(b->text, "other", 5);
 	node_forget(t, b, 1);
-	assert_int_equal(nodes_count(t), 0);
+	assert_int_equal(node_table_count(t), 0);
 }
 
 /* The kernel has to hear of a size once, by one ESTALE (platform.md); an open
@@ -253,7 +253,7 @@ static void test_node__threads_leave_nothing_behind(void **state)
 			pthread_create(&threads[i], NULL, come_and_go, t), 0);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
-	assert_int_equal(nodes_count(t), 0);
+	assert_int_equal(node_table_count(t), 0);
 }
 
 int main(void)

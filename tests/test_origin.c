@@ -1286,9 +1286,9 @@ static void on_again(void *arg, int err, const struct origin_meta *meta,
 	(void)meta;
 	(void)bytes;
 	(void)len;
-	if (a->left-- > 0)
-		origin_get(origin, ORIGIN_MAIN, "k", 9, on_again, a);
-	else
+	/* Refused while the origin is being stopped: then that was all. */
+	if (a->left-- == 0 ||
+	    !origin_get(origin, ORIGIN_MAIN, "k", 9, on_again, a))
 		answered(&a->answer, err);
 }
 

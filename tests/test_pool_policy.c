@@ -100,20 +100,20 @@ static int a, b;
 static void test_readahead__the_newest_wish_of_a_stream_counts(void **state)
 {
 	struct readahead r = {0};
-	struct readahead_wish *w;
+	struct pool_readahead_wish *w;
 
 	(void)state;
-	assert_null(readahead_next(&r));
-	readahead_wish(&r, &a, 1, 1000, 4);
-	readahead_wish(&r, &a, 1, 9000, 2);
-	w = readahead_next(&r);
+	assert_null(pool_readahead_next(&r));
+	pool_readahead_wish(&r, &a, 1, 1000, 4);
+	pool_readahead_wish(&r, &a, 1, 9000, 2);
+	w = pool_readahead_next(&r);
 	assert_non_null(w);
 	assert_int_equal(w->off, 9000);
 	assert_int_equal(w->spans, 2);
-	readahead_advance(w, 10000);
+	pool_readahead_advance(w, 10000);
 	assert_int_equal(w->off, 10000);
-	readahead_advance(w, 11000);
-	assert_null(readahead_next(&r));
+	pool_readahead_advance(w, 11000);
+	assert_null(pool_readahead_next(&r));
 }
 
 static void test_readahead__streams_take_turns(void **state)
@@ -122,19 +122,19 @@ static void test_readahead__streams_take_turns(void **state)
 	void *got[4];
 
 	(void)state;
-	readahead_wish(&r, &a, 1, 0, 2);
-	readahead_wish(&r, &b, 1, 0, 2);
+	pool_readahead_wish(&r, &a, 1, 0, 2);
+	pool_readahead_wish(&r, &b, 1, 0, 2);
 	for (int i = 0; i < 4; i++) {
-		struct readahead_wish *w = readahead_next(&r);
+		struct pool_readahead_wish *w = pool_readahead_next(&r);
 
 		assert_non_null(w);
 		got[i] = w->source;
-		readahead_advance(w, 0);
+		pool_readahead_advance(w, 0);
 	}
 	assert_ptr_not_equal(got[0], got[1]);
 	assert_ptr_equal(got[0], got[2]);
 	assert_ptr_equal(got[1], got[3]);
-	assert_null(readahead_next(&r));
+	assert_null(pool_readahead_next(&r));
 }
 
 static void test_readahead__a_wish_can_be_taken_back(void **state)
@@ -142,26 +142,26 @@ static void test_readahead__a_wish_can_be_taken_back(void **state)
 	struct readahead r = {0};
 
 	(void)state;
-	readahead_wish(&r, &a, 1, 0, 2);
-	readahead_wish(&r, &a, 2, 0, 2);
-	readahead_wish(&r, &b, 1, 0, 2);
-	readahead_wish(&r, &b, 1, 0, 0);
-	readahead_drop(&r, &a);
-	assert_null(readahead_next(&r));
+	pool_readahead_wish(&r, &a, 1, 0, 2);
+	pool_readahead_wish(&r, &a, 2, 0, 2);
+	pool_readahead_wish(&r, &b, 1, 0, 2);
+	pool_readahead_wish(&r, &b, 1, 0, 0);
+	pool_readahead_drop(&r, &a);
+	assert_null(pool_readahead_next(&r));
 }
 
 static void test_readahead__of_too_many_streams_the_oldest_loses(void **state)
 {
 	struct readahead r = {0};
 	unsigned int n = 0;
-	struct readahead_wish *w;
+	struct pool_readahead_wish *w;
 
 	(void)state;
 	for (unsigned int i = 0; i <= READAHEAD_STREAMS; i++)
-		readahead_wish(&r, &a, i, 0, 1);
-	while ((w = readahead_next(&r))) {
+		pool_readahead_wish(&r, &a, i, 0, 1);
+	while ((w = pool_readahead_next(&r))) {
 		assert_int_not_equal(w->stream, 0);
-		readahead_advance(w, 0);
+		pool_readahead_advance(w, 0);
 		n++;
 	}
 	assert_int_equal(n, READAHEAD_STREAMS);

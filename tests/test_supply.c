@@ -554,7 +554,7 @@ static void test_supply__abandoned_download_goes_on_later(void **state)
 	assert_int_equal(supply_open(b->supply, KEY, &w.waiter, &o),
 			 -EINPROGRESS);
 	fs_eventually(has_come, &part);
-	waiter_cancel(&w.waiter);
+	waitlist_cancel(&w.waiter);
 	assert_int_equal(fs_wait(&w), -EINTR);
 	fs_waiter_end(&w);
 	supply_abandon(b->supply, KEY);
@@ -594,7 +594,7 @@ static void test_supply__download_someone_waits_for_goes_on(void **state)
 	supply_open(b->supply, KEY, &gone.waiter, &o);
 	supply_open(b->supply, KEY, &stays.waiter, &o);
 	assert_int_equal(imitation_held(b->im, "it", 1, FS_PATIENCE_MS), 1);
-	waiter_cancel(&gone.waiter);
+	waitlist_cancel(&gone.waiter);
 	assert_int_equal(fs_wait(&gone), -EINTR);
 	supply_abandon(b->supply, KEY);
 	imitation_release(b->im, "it", 0);
@@ -627,7 +627,7 @@ static void test_supply__late_comer_is_not_cancelled(void **state)
 		assert_int_equal(supply_open(b->supply, KEY, &w.waiter, &o),
 				 -EINPROGRESS);
 		fs_eventually(has_come, &part);
-		waiter_cancel(&w.waiter);
+		waitlist_cancel(&w.waiter);
 		assert_int_equal(fs_wait(&w), -EINTR);
 		fs_waiter_end(&w);
 		fs_rules(b, "[]");

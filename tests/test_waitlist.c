@@ -66,9 +66,9 @@ static void test_waitlist__knows_when_nobody_is_on_it(void **state)
 	assert_true(waitlist_empty(&l));
 	waitlist_add(&l, &a.waiter);
 	waitlist_add(&l, &b.waiter);
-	waiter_cancel(&a.waiter);
+	waitlist_cancel(&a.waiter);
 	assert_false(waitlist_empty(&l));
-	waiter_cancel(&b.waiter);
+	waitlist_cancel(&b.waiter);
 	assert_true(waitlist_empty(&l));
 	waitlist_add(&l, &(struct guest){.waiter.wake = on_wake}.waiter);
 	waitlist_wake(&l, 0);
@@ -106,7 +106,7 @@ static void test_waitlist__cancel_takes_out_of_any_place(void **state)
 			g[i].next_place = &next;
 			waitlist_add(&l, &g[i].waiter);
 		}
-		waiter_cancel(&g[gone].waiter);
+		waitlist_cancel(&g[gone].waiter);
 		assert_int_equal(next, 1);
 		assert_int_equal(g[gone].result, -EINTR);
 		waitlist_wake(&l, 0);
@@ -124,7 +124,7 @@ static void test_waitlist__cancelled_before_it_waits(void **state)
 	struct guest g = guest();
 
 	(void)state;
-	waiter_cancel(&g.waiter);
+	waitlist_cancel(&g.waiter);
 	assert_int_equal(g.woken, 0);
 	waitlist_add(&l, &g.waiter);
 	assert_int_equal(g.woken, 1);
@@ -143,7 +143,7 @@ static void test_waitlist__cancel_after_waking_changes_nothing(void **state)
 	(void)state;
 	waitlist_add(&l, &g.waiter);
 	waitlist_wake(&l, 0);
-	waiter_cancel(&g.waiter);
+	waitlist_cancel(&g.waiter);
 	assert_int_equal(g.woken, 1);
 	assert_int_equal(g.result, 0);
 	assert_true(g.waiter.cancelled);
@@ -201,7 +201,7 @@ static void test_waitlist__waiter_may_free_itself(void **state)
 		w->wake = free_waiter;
 		waitlist_add(&l, w);
 		if (i == 1)
-			waiter_cancel(w);
+			waitlist_cancel(w);
 	}
 	waitlist_wake(&l, 0);
 	assert_true(waitlist_empty(&l));
@@ -246,7 +246,7 @@ static void *cancel_all(void *arg)
 	for (int i = 0; i < ROUNDS; i++) {
 		pthread_barrier_wait(&r->start);
 		for (int k = 0; k < WAITERS; k++)
-			waiter_cancel(&r->racers[k].waiter);
+			waitlist_cancel(&r->racers[k].waiter);
 		pthread_barrier_wait(&r->end);
 	}
 	return NULL;

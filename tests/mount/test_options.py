@@ -157,7 +157,6 @@ def test_options__config_file_is_overruled_by_the_command_line(t):
     assert quota == b"1073741824"
 
 
-@root_only
 # mount(8) finds its helpers' programs in a PATH of its own.
 BY_MOUNT_8 = """
 set -e

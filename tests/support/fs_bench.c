@@ -132,7 +132,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 	assert_int_equal(listings_create(&b->listings, &lc), 0);
 	fc.supply = tc.supply = b->supply;
 	fc.listings = tc.listings = b->listings;
-	assert_int_equal(folders_create(&b->folders, &fc), 0);
+	assert_int_equal(folder_table_create(&b->folders, &fc), 0);
 	tc.folders = b->folders;
 	assert_int_equal(tree_create(&b->tree, &tc), 0);
 }
@@ -160,7 +160,7 @@ void fs_down(struct fs_bench *b)
 	workers_free(b->heavy);
 	workers_free(b->quick);
 	tree_free(b->tree);
-	folders_free(b->folders);
+	folder_table_free(b->folders);
 	listings_free(b->listings);
 	supply_free(b->supply);
 	origin_free(b->origin);
