@@ -160,13 +160,15 @@ int catalog_cached_found(struct catalog *c, const struct catalog_found *found,
 			 size_t n);
 
 /* Noted in memory, never earlier than what is noted already;
- * catalog_flush() writes them in one transaction. What comes while 65536 keys
- * are noted is dropped: it costs an eviction too early. */
+ * catalog_flush() writes them in one transaction; if it can't, they stay noted.
+ * What comes while 65536 keys are noted is dropped: it costs an eviction too
+ * early. */
 int catalog_touch(struct catalog *c, const char *key, int64_t now);
 int catalog_flush(struct catalog *c);
 
 /* What lies in objects/, unpinned, least recently used first; @fn non-zero
- * stops and is returned. Uses noted by catalog_touch() count: it writes them.
+ * stops and is returned. Uses noted by catalog_touch() count: it writes them,
+ * or, where that fails (a full disk), tells of what was used since at the end.
  */
 typedef int catalog_cached_fn(void *arg, const char *key,
 			      const struct catalog_cached *row);

@@ -87,6 +87,14 @@ static int write_touches(struct catalog_conn *conn, void *arg)
 	return w->err;
 }
 
+static void touch_again(const void *node, VISIT visit, void *arg)
+{
+	const struct touch *t = *(struct touch *const *)node;
+
+	if (visit == postorder || visit == leaf)
+		catalog_touch(arg, t->key, t->at);
+}
+
 int catalog_flush(struct catalog *c)
 {
 	struct flush_work w = {0};
@@ -100,6 +108,8 @@ int catalog_flush(struct catalog *c)
 	if (!w.touches)
 		return 0;
 	err = catalog_write(c, write_touches, &w);
+	if (err) /* for the next time; what is newer by now stays */
+		twalk_r(w.touches, touch_again, c);
 	tdestroy(w.touches, free);
 	return err;
 }
@@ -150,8 +160,28 @@ static int read_batch(struct catalog_conn *conn, void *arg)
 	return more < 0 ? more : 0;
 }
 
-static int feed_batch(struct catalog *c, struct batch *b, catalog_cached_fn *fn,
-		      void *arg)
+/* Is a use of @key noted that is not written yet? */
+static bool is_touched(struct catalog *c, const char *key)
+{
+	size_t len = strlen(key) + 1;
+	struct touch *t = malloc(sizeof(*t) + len);
+	bool found;
+
+	if (!t)
+		return true;
+	memcpy(t->key, key, len);
+	pthread_mutex_lock(&c->touches_lock);
+	found = tfind(t, &c->touches, touch_order) != NULL;
+	pthread_mutex_unlock(&c->touches_lock);
+	free(t);
+	return found;
+}
+
+/* Of which rows to tell. */
+enum which { ALL, UNTOUCHED, TOUCHED };
+
+static int feed_batch(struct catalog *c, struct batch *b, enum which which,
+		      catalog_cached_fn *fn, void *arg)
 {
 	int err = 0;
 
@@ -159,14 +189,15 @@ static int feed_batch(struct catalog *c, struct batch *b, catalog_cached_fn *fn,
 		if (b->bad[i])
 			catalog_note_doubt(c, DOUBT_CACHED, b->place,
 					   b->keys[i], NULL);
-		else
+		else if (which == ALL ||
+			 (which == TOUCHED) == is_touched(c, b->keys[i]))
 			err = fn(arg, b->keys[i], &b->rows[i]);
 	}
 	return err;
 }
 
 static int in_order(struct catalog *c, enum catalog_place place,
-		    catalog_cached_fn *fn, void *arg)
+		    enum which which, catalog_cached_fn *fn, void *arg)
 {
 	struct batch *b = calloc(1, sizeof(*b));
 	size_t last;
@@ -183,7 +214,7 @@ static int in_order(struct catalog *c, enum catalog_place place,
 		if (err || b->n == 0)
 			break;
 		last = b->n - 1;
-		err = feed_batch(c, b, fn, arg);
+		err = feed_batch(c, b, which, fn, arg);
 		/* The order is by index, and a hostile one may turn round. */
 		if (b->rows[last].last_use < b->after)
 			break;
@@ -200,12 +231,17 @@ static int in_order(struct catalog *c, enum catalog_place place,
 
 int catalog_cached_lru(struct catalog *c, catalog_cached_fn *fn, void *arg)
 {
-	int err = catalog_flush(c);
+	int err;
 
-	return err ? err : in_order(c, CATALOG_OBJECTS, fn, arg);
+	if (catalog_flush(c) == 0)
+		return in_order(c, CATALOG_OBJECTS, ALL, fn, arg);
+	/* On a full disk nothing can be written until something goes: those
+	 * used since the last time come last. */
+	err = in_order(c, CATALOG_OBJECTS, UNTOUCHED, fn, arg);
+	return err ? err : in_order(c, CATALOG_OBJECTS, TOUCHED, fn, arg);
 }
 
 int catalog_quarantined(struct catalog *c, catalog_cached_fn *fn, void *arg)
 {
-	return in_order(c, CATALOG_QUARANTINE, fn, arg);
+	return in_order(c, CATALOG_QUARANTINE, ALL, fn, arg);
 }

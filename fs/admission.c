@@ -1,6 +1,7 @@
 /*
  * States, each left by the runner alone:
  *
+ *   START_AGAIN from the first byte, once what was asked before has answered
  *   BEGIN       staging opened, what it holds judged, download started
  *   FOLLOW      bytes come in and are digested behind them
  *   INDEX       all bytes are here: directory, CRCs, inflate, index
@@ -36,7 +37,7 @@ enum {
 	CHANGES_MAX = 3, /* the object may change under us so often */
 };
 
-enum state { BEGIN, FOLLOW, INDEX, JUDGE, RECONSIDER, SMALL, END };
+enum state { BEGIN, START_AGAIN, FOLLOW, INDEX, JUDGE, RECONSIDER, SMALL, END };
 
 /* One request under way; protected by lock. */
 struct asked {
@@ -73,6 +74,7 @@ struct admission {
 	struct origin_meta meta; /* what is being fetched */
 	uint64_t from;		 /* where the download began */
 	uint64_t kicked_at;	 /* fetch thread only */
+	bool doubted; /* bytes were found wrong: other sources are asked */
 	bool recheck, local, resumed, changed, digested, too_big;
 	bool heard; /* the .CHECKSUM asked for with the bytes is evidence */
 	unsigned int changes;
@@ -117,7 +119,7 @@ static void finish(struct admission *a, int err)
  * were found to be. */
 static void fail(struct admission *a, int err)
 {
-	if (a->source != ORIGIN_MAIN &&
+	if (a->doubted &&
 	    (err == -ENETUNREACH || err == -ETIMEDOUT || err == -ENOENT ||
 	     err == -EACCES || err == -EPROTO)) {
 		a->result.verdict = VERDICT_DAMAGED;
@@ -453,12 +455,22 @@ fail:
 	return true;
 }
 
-/* From the first byte, from a->source; the evidence so far is void. */
+/* From the first byte, from a->source; the evidence so far is void, and so is
+ * what an earlier request may still answer. */
 static void start_over(struct admission *a)
+{
+	a->local = a->resumed = false;
+	a->state = START_AGAIN;
+}
+
+static bool settled(struct admission *a);
+
+static bool do_start_again(struct admission *a)
 {
 	int err;
 
-	a->local = a->resumed = false;
+	if (!settled(a))
+		return false;
 	ingest_free(a->ingest); /* holds a file in staging */
 	a->ingest = NULL;
 	err = store_staging_discard(a->sg);
@@ -466,16 +478,26 @@ static void start_over(struct admission *a)
 		finish(a, err);
 	else
 		a->state = BEGIN;
+	return true;
 }
 
 /* ---- FOLLOW ---- */
 
+/*
+ * The answer was of another version than the one wanted. Either the object has
+ * changed since, or a cache on the way still has the one before: so the first
+ * time it is asked for past caches, whose answer is then believed.
+ */
 static void object_changed(struct admission *a)
 {
-	pthread_mutex_lock(&a->lock);
-	a->meta = a->seen;
-	pthread_mutex_unlock(&a->lock);
-	a->changed = true;
+	if (a->source == ORIGIN_MAIN) {
+		a->source = ORIGIN_BYPASS;
+	} else {
+		pthread_mutex_lock(&a->lock);
+		a->meta = a->seen;
+		pthread_mutex_unlock(&a->lock);
+		a->changed = true;
+	}
 	log_event(LOG_LEVEL_INFO, "downloader", "download_restarted",
 		  log_str("key", a->key), log_str("etag", a->meta.etag),
 		  LOG_END);
@@ -509,6 +531,11 @@ static bool do_follow(struct admission *a)
 	arrived = a->arrived;
 	pthread_mutex_unlock(&a->lock);
 	more = ingest_follow(a->ingest, arrived, STEP_BYTES);
+	if (more == -EIO && (a->local || a->resumed)) {
+		/* The disk lost what an earlier attempt left on it. */
+		start_over(a);
+		return true;
+	}
 	if (more < 0) {
 		fail(a, more);
 		return true;
@@ -790,6 +817,7 @@ static bool next_source(struct admission *a, enum verdict v)
 	    (a->source == ORIGIN_BYPASS && !a->env.has_mirror))
 		return false;
 	a->source = a->source == ORIGIN_MAIN ? ORIGIN_BYPASS : ORIGIN_MIRROR;
+	a->doubted = true;
 	log_event(LOG_LEVEL_WARN, "integrity", "verdict_doubted",
 		  log_str("key", a->key), log_str("verdict", verdict_name(v)),
 		  log_str("next", a->source == ORIGIN_BYPASS ? "past caches"
@@ -994,6 +1022,8 @@ static bool settled(struct admission *a)
 static bool advance(struct admission *a)
 {
 	switch (a->state) {
+	case START_AGAIN:
+		return do_start_again(a);
 	case BEGIN:
 		return is_small(a) ? begin_small(a) : do_begin(a);
 	case FOLLOW:

@@ -5,11 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/workers.h"
+
 enum {
 	/* Requests of read-ahead reach us out of order, but not by more. */
 	NEAR_BYTES = 2 << 20,
 	/* A reader is sequential from so many bytes in a row on. */
 	STREAK_BYTES = 256 << 10,
+	/* The largest request is a span long; spans are cut short where a
+	 * block ends, but by less than half. */
+	SPANS_A_READ = 3,
 };
 
 /* What handles read from: an object by way of the pool, or bytes in memory. It
@@ -27,6 +32,10 @@ struct files {
 	unsigned int ahead;
 	pthread_mutex_t lock;
 	struct source *sources; /* protected by lock */
+	/* Reads that may wait for the pool, beyond those that do, and those
+	 * that wait for that; see take_turn(). Protected by lock. */
+	unsigned int turns;
+	struct file_waiter *queue, **queue_end;
 };
 
 struct file {
@@ -41,9 +50,15 @@ struct file {
 int file_table_create(struct files **out, struct pool *pool, unsigned int ahead)
 {
 	struct files *fs = calloc(1, sizeof(*fs));
+	struct pool_stats st;
 
 	if (!fs)
 		return -ENOMEM;
+	pool_stats(pool, &st);
+	fs->turns = st.slots >= 2 * SPANS_A_READ
+			    ? (unsigned int)(st.slots / SPANS_A_READ)
+			    : 1;
+	fs->queue_end = &fs->queue;
 	fs->pool = pool;
 	fs->ahead = ahead;
 	pthread_mutex_init(&fs->lock, NULL);
@@ -118,13 +133,6 @@ static void source_put(struct files *fs, struct source *s)
 	store_release(s->object);
 	free(s->text);
 	free(s);
-}
-
-static void source_ref(struct files *fs, struct source *s)
-{
-	pthread_mutex_lock(&fs->lock);
-	s->refs++;
-	pthread_mutex_unlock(&fs->lock);
 }
 
 static struct source *source_of(struct file *f)
@@ -280,104 +288,168 @@ static bool is_sequential(struct file *f, size_t len, uint64_t off)
 	return sequential;
 }
 
-static void add_part(struct file_bytes *b, const struct pool_span *s,
-		     uint64_t off, size_t len)
+/* Pinned: the span that holds b->next. */
+static void add_span(struct file_bytes *b, const struct pool_span *s)
 {
-	b->part[b->n].data = s->data + (off - s->start);
-	b->part[b->n].len = len;
+	uint64_t end = s->start + s->len, wanted = b->off + b->len;
+	size_t n = (size_t)((end < wanted ? end : wanted) - b->next);
+
+	b->span[b->spans++] = *s;
+	b->part[b->n].data = s->data + (b->next - s->start);
+	b->part[b->n].len = n;
 	b->n++;
+	b->next += n;
 }
 
-static int pin_all(struct files *fs, struct source *s, unsigned int stream,
-		   size_t len, uint64_t off, struct file_bytes *b,
-		   struct pool_waiter *w)
+static int get_span(struct file_bytes *b, struct pool_waiter *w)
 {
-	struct pool_span *span;
-	size_t n;
+	struct source *s = b->source;
+	struct pool_span span;
 	int r;
 
-	while (len) {
-		if (b->spans == FILE_PARTS)
-			return -EIO;
-		span = &b->span[b->spans];
-		r = pool_get(fs->pool, &s->pool, stream, off, span, w);
-		if (r != 1)
-			return r;
-		b->spans++;
-		n = (size_t)(span->start + span->len - off);
-		n = n < len ? n : len;
-		add_part(b, span, off, n);
-		off += n;
-		len -= n;
-	}
-	return 1;
-}
-
-static void unpin_all(struct files *fs, struct file_bytes *b)
-{
-	for (unsigned int i = 0; i < b->spans; i++)
-		pool_put(fs->pool, &b->span[i]);
-	b->spans = b->n = 0;
-}
-
-/*
- * All spans of one read are pinned, or none while it waits: else readers that
- * hold one slot each could wait for each other's. Once @w waits it may be
- * called at any moment, and @f and @out belong to whoever runs then; so pins
- * are taken in a copy, under a reference of this function's own.
- */
-static int read_source(struct file *f, size_t len, uint64_t off,
-		       struct file_bytes *out, struct pool_waiter *w)
-{
-	struct files *fs = f->fs;
-	struct source *s = out->source;
-	struct file_bytes b = {.files = fs, .source = s};
-	int r;
-
-	if (s->text) {
-		out->part[0].data = s->text + off;
-		out->part[0].len = len;
-		out->n = 1;
-		return 1;
-	}
-	source_ref(fs, s);
-	if (is_sequential(f, len, off))
-		pool_ahead(fs->pool, &s->pool, f->stream, off + len - 1,
-			   fs->ahead);
-	r = pin_all(fs, s, f->stream, len, off, &b, w);
+	r = pool_get(b->files->pool, &s->pool, b->stream, b->next, &span, w);
 	if (r == 1)
-		*out = b;
-	else
-		unpin_all(fs, &b);
-	source_put(fs, s);
+		add_span(b, &span);
 	return r;
 }
 
-int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
-	      struct pool_waiter *w)
+/* 1 with all spans pinned. After 0 @w may have been called already, and @b is
+ * whoever's it then is. */
+static int pin_all(struct file_bytes *b, struct pool_waiter *w)
 {
-	struct source *waited;
+	int r = 1;
 
-	out->n = out->spans = 0;
-	out->files = f->fs;
-	if (off >= f->size)
+	while (r == 1 && b->next < b->off + b->len)
+		r = b->spans < FILE_PARTS ? get_span(b, w) : -EIO;
+	return r;
+}
+
+static void unpin_all(struct file_bytes *b)
+{
+	for (unsigned int i = 0; i < b->spans; i++)
+		pool_put(b->files->pool, &b->span[i]);
+	b->spans = b->n = 0;
+	b->next = b->off;
+}
+
+/* On a pool thread, where the span is certain to be there still: it is pinned
+ * at once, or others' reads might push it out before it is asked for again. */
+static void on_span(struct pool_waiter *pw, int err)
+{
+	struct file_waiter *w = container_of(pw, struct file_waiter, pool);
+
+	if (!err)
+		get_span(w->bytes, NULL);
+	w->wake(w, err);
+}
+
+/*
+ * A read that waits keeps what it has pinned so far, so only so many may wait
+ * at once that all their spans fit into the pool: each has a turn. Without it,
+ * readers that hold one span each could wait for each other's for good; and if
+ * they let go while waiting, push out each other's for good.
+ */
+static bool take_turn(struct files *fs, struct file_bytes *b,
+		      struct file_waiter *w)
+{
+	pthread_mutex_lock(&fs->lock);
+	b->turn = fs->turns > 0;
+	if (b->turn) {
+		fs->turns--;
+	} else {
+		w->bytes = b;
+		w->next = NULL;
+		*fs->queue_end = w;
+		fs->queue_end = &w->next;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return b->turn;
+}
+
+static void end_turn(struct files *fs)
+{
+	struct file_waiter *w;
+
+	pthread_mutex_lock(&fs->lock);
+	w = fs->queue;
+	if (w) {
+		fs->queue = w->next;
+		if (!fs->queue)
+			fs->queue_end = &fs->queue;
+		w->bytes->turn = true;
+	} else {
+		fs->turns++;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	if (w)
+		w->wake(w, 0);
+}
+
+static void begin_read(struct file *f, size_t len, uint64_t off,
+		       struct file_bytes *b)
+{
+	struct source *s = source_of(f);
+
+	b->files = f->fs;
+	b->source = s;
+	b->stream = f->stream;
+	b->off = b->next = off;
+	b->len = len;
+	if (!s->text && is_sequential(f, len, off))
+		pool_ahead(f->fs->pool, &s->pool, f->stream, off + len - 1,
+			   f->fs->ahead);
+}
+
+static int read_text(struct file_bytes *b, const char *text)
+{
+	b->part[0].data = text + b->off;
+	b->part[0].len = b->len;
+	b->n = 1;
+	return 1;
+}
+
+int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
+	      struct file_waiter *w)
+{
+	struct source *s;
+	int r;
+
+	if (off >= f->size || !len)
 		return 1;
 	if (len > f->size - off)
 		len = (size_t)(f->size - off);
-	if (!len)
-		return 1;
-	/* What it waited for, if it did, is held until it has the next. */
-	waited = out->source;
-	out->source = source_of(f);
-	source_put(f->fs, waited);
-	return read_source(f, len, off, out, w);
+	if (!out->files)
+		begin_read(f, len, off, out);
+	s = out->source;
+	if (s->text)
+		return read_text(out, s->text);
+	if (!out->turn) {
+		r = pin_all(out, NULL);
+		if (r != -EAGAIN)
+			return r;
+		unpin_all(out);
+		if (!w) {
+			file_done(out);
+			return -EAGAIN;
+		}
+		if (!take_turn(f->fs, out, w))
+			return 0;
+	}
+	w->bytes = out;
+	w->pool.ready = on_span;
+	return pin_all(out, &w->pool);
 }
 
 void file_done(struct file_bytes *b)
 {
-	if (!b->files)
+	struct files *fs = b->files;
+	bool turn = b->turn;
+
+	if (!fs)
 		return;
-	unpin_all(b->files, b);
-	source_put(b->files, b->source);
-	b->source = NULL;
+	unpin_all(b);
+	source_put(fs, b->source);
+	*b = (struct file_bytes){0};
+	if (turn)
+		end_turn(fs);
 }

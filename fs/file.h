@@ -47,20 +47,34 @@ struct file_bytes {
 	} part[FILE_PARTS];
 	/* The module's own. */
 	struct files *files;
+	void *source;
+	unsigned int stream;
+	uint64_t off, next; /* where it begins, and what is not pinned yet */
+	size_t len;
 	struct pool_span span[FILE_PARTS];
 	unsigned int spans;
-	void *source;
+	bool turn;
+};
+
+/* Who waits for a read; embedded by the caller, who sets wake only. */
+struct file_waiter {
+	/* Once, on any thread, no lock held: ask again; or the error. */
+	void (*wake)(struct file_waiter *w, int err);
+	/* The module's own. */
+	struct pool_waiter pool;
+	struct file_bytes *bytes;
+	struct file_waiter *next;
 };
 
 /*
  * file_read() - up to @len bytes from @off, fewer only at the end.
- * 1 with @out filled; 0 where @w will be called when it is worth asking again,
- * with the same @out (with @w NULL: -EAGAIN instead); -EBADMSG: the cached file
- * is damaged, see file_object() and file_replace(); -EIO, -ENOMEM, ...
+ * 1 with @out filled; 0 where @w will be woken, to ask again with the same
+ * @out (with @w NULL: -EAGAIN instead); -EBADMSG: the cached file is damaged,
+ * see file_object() and file_replace(); -EIO, -ENOMEM, ...
  * @out begins zeroed, and goes to file_done() at the end, whatever came.
  */
 int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
-	      struct pool_waiter *w);
+	      struct file_waiter *w);
 /* May come after the handle was closed: once the kernel has its answer, it may
  * release the handle at any moment. */
 void file_done(struct file_bytes *b);

@@ -32,6 +32,7 @@
 
 enum {
 	LOG_RING_BYTES = 1 << 20,
+	PARKED_THREADS = 4,
 	QUICK_THREADS = 4,
 	/* Of the memory limit: the rest is for tables, parked requests and
 	 * what the libraries take. */
@@ -45,7 +46,9 @@ struct mount {
 	int log_fd;
 	struct store *store;
 	struct origin *origin;
-	struct workers *quick, *heavy;
+	/* Three, so that a request whose answer is there waits neither for
+	 * an inflate nor for a catalog that is being synced. */
+	struct workers *parked, *quick, *heavy;
 	struct pool *pool;
 	struct supply *supply;
 	struct listings *listings;
@@ -276,8 +279,10 @@ static int make_tree(struct mount *m)
 static int make_threads(struct mount *m)
 {
 	uint64_t pool_bytes = m->cfg->memory_bytes * POOL_PERCENT / 100;
-	int err = workers_create(&m->quick, QUICK_THREADS, "tickfs-quick");
+	int err = workers_create(&m->parked, PARKED_THREADS, "tickfs-parked");
 
+	if (!err)
+		err = workers_create(&m->quick, QUICK_THREADS, "tickfs-quick");
 	if (!err)
 		err = workers_create(&m->heavy, cores(), "tickfs-heavy");
 	if (!err)
@@ -337,7 +342,7 @@ static void fill_ops(struct mount *m)
 		.nodes = m->nodes,
 		.parking =
 			{
-				.workers = m->quick,
+				.workers = m->parked,
 				.lock = PTHREAD_MUTEX_INITIALIZER,
 				.none = PTHREAD_COND_INITIALIZER,
 			},
@@ -489,10 +494,12 @@ static void take_down(struct mount *m)
 	/* Some wait for the pool, of which the workers know nothing. */
 	if (m->session)
 		parked_drain(&m->ops.parking);
-	if (m->quick && m->heavy)
-		workers_drain(m->quick, m->heavy);
+	if (m->heavy) /* made last */
+		workers_drain(
+			(struct workers *[]){m->parked, m->quick, m->heavy}, 3);
 	workers_free(m->heavy);
 	workers_free(m->quick);
+	workers_free(m->parked);
 	if (m->session) {
 		fuse_remove_signal_handlers(m->session);
 		fuse_session_destroy(m->session);

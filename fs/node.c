@@ -17,12 +17,41 @@ struct nodes {
 	struct node *root;
 };
 
+static const char *text_of(const char *s)
+{
+	return s ? s : "";
+}
+
+/* Makes @text what *s holds; false for want of memory. */
+static bool set_text(char **s, const char *text)
+{
+	char *copy = NULL;
+
+	if (strcmp(text_of(*s), text) == 0)
+		return true;
+	if (*text) {
+		copy = strdup(text);
+		if (!copy)
+			return false;
+	}
+	free(*s);
+	*s = copy;
+	return true;
+}
+
+static bool set_target(struct node *n, const struct tree_target *tg)
+{
+	n->sort = tg->sort;
+	n->provisional = tg->provisional;
+	return set_text(&n->key, tg->key);
+}
+
 static int by_path_and_version(const void *a, const void *b)
 {
 	const struct node *x = a, *y = b;
 	int c = strcmp(x->path, y->path);
 
-	return c ? c : strcmp(x->version, y->version);
+	return c ? c : strcmp(text_of(x->version), text_of(y->version));
 }
 
 static void node_free(void *arg)
@@ -32,6 +61,8 @@ static void node_free(void *arg)
 	if (!n)
 		return;
 	free(n->text);
+	free(n->key);
+	free(n->version);
 	free(n->path);
 	free(n);
 }
@@ -58,12 +89,10 @@ static struct node *node_new(struct nodes *t, const char *path,
 	if (!n)
 		return NULL;
 	n->table = t;
-	n->target = *tg;
 	n->told = UINT64_MAX;
 	n->ino = node_ino(path);
 	n->path = strdup(path);
-	snprintf(n->version, sizeof(n->version), "%s", version);
-	if (!n->path) {
+	if (!n->path || !set_target(n, tg) || !set_text(&n->version, version)) {
 		node_free(n);
 		return NULL;
 	}
@@ -105,9 +134,9 @@ struct node *node_root(struct nodes *t)
 static struct node *find_locked(struct nodes *t, const char *path,
 				const char *version)
 {
-	struct node probe = {.path = (char *)path}, **found;
+	struct node probe = {.path = (char *)path, .version = (char *)version};
+	struct node **found;
 
-	snprintf(probe.version, sizeof(probe.version), "%s", version);
 	found = tfind(&probe, &t->tree, by_path_and_version);
 	return found ? *found : NULL;
 }
@@ -131,14 +160,16 @@ static void remove_locked(struct nodes *t, struct node *n)
 
 static bool adopt_locked(struct nodes *t, struct node *n, const char *version)
 {
-	if (strcmp(n->version, version) == 0)
+	bool taken;
+
+	if (strcmp(text_of(n->version), version) == 0)
 		return true;
-	if (n->version[0] || find_locked(t, n->path, version))
+	if (n->version || find_locked(t, n->path, version))
 		return false;
 	remove_locked(t, n);
-	snprintf(n->version, sizeof(n->version), "%s", version);
+	taken = set_text(&n->version, version);
 	insert_locked(t, n);
-	return true;
+	return taken;
 }
 
 struct node *node_lookup(struct nodes *t, const char *path,
@@ -160,10 +191,10 @@ struct node *node_lookup(struct nodes *t, const char *path,
 			n = NULL;
 		}
 	}
-	if (n) {
-		n->target = *tg;
+	if (n && set_target(n, tg))
 		n->lookups++;
-	}
+	else
+		n = NULL;
 	pthread_mutex_unlock(&t->lock);
 	return n;
 }
@@ -203,14 +234,18 @@ void node_forget(struct nodes *t, struct node *n, uint64_t count)
 void node_target(struct node *n, struct tree_target *out)
 {
 	pthread_mutex_lock(&n->table->lock);
-	*out = n->target;
+	*out = (struct tree_target){
+		.sort = n->sort,
+		.provisional = n->provisional,
+	};
+	snprintf(out->key, sizeof(out->key), "%s", text_of(n->key));
 	pthread_mutex_unlock(&n->table->lock);
 }
 
 void node_set_target(struct node *n, const struct tree_target *tg)
 {
 	pthread_mutex_lock(&n->table->lock);
-	n->target = *tg;
+	set_target(n, tg);
 	pthread_mutex_unlock(&n->table->lock);
 }
 
@@ -224,12 +259,27 @@ bool node_adopt(struct node *n, const char *version)
 	return same;
 }
 
-void node_told(struct node *n, uint64_t size)
+void node_told(struct node *n, uint64_t size, int64_t mtime)
 {
 	pthread_mutex_lock(&n->table->lock);
 	n->told = size;
+	n->told_mtime = mtime;
 	n->stale_sent = 0;
 	pthread_mutex_unlock(&n->table->lock);
+}
+
+bool node_was_told(struct node *n, uint64_t *size, int64_t *mtime)
+{
+	bool told;
+
+	pthread_mutex_lock(&n->table->lock);
+	told = n->told != UINT64_MAX;
+	if (told) {
+		*size = n->told;
+		*mtime = n->told_mtime;
+	}
+	pthread_mutex_unlock(&n->table->lock);
+	return told;
 }
 
 bool node_must_tell(struct node *n, uint64_t size)

@@ -28,14 +28,21 @@ struct node {
 	/* A control file's bytes, rendered at its LOOKUP. */
 	char *text;
 	size_t text_len;
-	/* The module's own. */
+	/*
+	 * The module's own. The kernel keeps a node for every name it looked
+	 * up, as long as it has the memory: so there may be very many.
+	 */
 	struct nodes *table;
-	struct tree_target target;	/* protected by the table's lock */
-	char version[NODE_VERSION_MAX]; /* likewise */
-	uint64_t told;			/* likewise */
-	unsigned int stale_sent;	/* likewise */
-	uint64_t lookups;		/* likewise */
-	bool in_table;			/* likewise */
+	/* Protected by the table's lock, all of them: */
+	enum tree_sort sort;
+	bool provisional;
+	char *key;     /* of its target; NULL for "" */
+	char *version; /* NULL for "" */
+	uint64_t told;
+	int64_t told_mtime;
+	unsigned int stale_sent;
+	uint64_t lookups;
+	bool in_table;
 };
 
 int node_table_create(struct nodes **out);
@@ -66,7 +73,9 @@ void node_set_target(struct node *n, const struct tree_target *tg);
 bool node_adopt(struct node *n, const char *version);
 
 /* The kernel was told that the size is @size. */
-void node_told(struct node *n, uint64_t size);
+void node_told(struct node *n, uint64_t size, int64_t mtime);
+/* What it was told last; false if nothing. */
+bool node_was_told(struct node *n, uint64_t *size, int64_t *mtime);
 /*
  * Does the kernel know that it is @size? If not, an open should be answered
  * with ESTALE, so that it looks up again; this says so at most a few times in

@@ -147,7 +147,7 @@ static int lookup_file(struct ops *o, const char *path,
 	} else {
 		e->entry_timeout = ENTRY_S;
 		e->attr_timeout = ATTR_S;
-		node_told(n, f.size);
+		node_told(n, f.size, f.mtime);
 		fill_file(o, n, f.size, f.mtime, &e->attr);
 	}
 	return 0;
@@ -247,10 +247,14 @@ static int getattr_file(struct call *c, const struct tree_target *tg,
 		return err;
 	version_of(&f, version);
 	/* Another version's size would cut the pages of those who still have
-	 * this one open. */
-	if (!node_adopt(c->node, version))
-		return -ESTALE;
-	node_told(c->node, f.size);
+	 * this one open: they are told what they were told. */
+	if (!node_adopt(c->node, version)) {
+		if (!node_was_told(c->node, &f.size, &f.mtime))
+			return -ESTALE;
+		fill_file(o, c->node, f.size, f.mtime, &st);
+		return reply_attr(c, &st, ATTR_S);
+	}
+	node_told(c->node, f.size, f.mtime);
 	fill_file(o, c->node, f.size, f.mtime, &st);
 	return reply_attr(c, &st, ATTR_S);
 }
@@ -497,17 +501,24 @@ static int heal(struct call *c, struct parked *p)
 	return file_replace(c->file, again);
 }
 
+/* Bytes that fail their check, or that the disk does not give back. */
+static bool is_damage(int err)
+{
+	return err == -EBADMSG || err == -EIO;
+}
+
 static int read_on(struct call *c, struct parked *p)
 {
 	int r;
 
 	for (;;) {
 		r = file_read(c->file, c->size, c->off, &c->bytes,
-			      p ? &p->pool_waiter : NULL);
+			      p ? &p->file_waiter : NULL);
 		if (r == 0 || r == -EAGAIN)
 			return -EINPROGRESS;
-		if (r != -EBADMSG)
+		if (!is_damage(r))
 			return r;
+		file_done(&c->bytes);
 		r = heal(c, p);
 		if (r)
 			return r;
@@ -520,9 +531,10 @@ static int read_bytes(struct call *c, struct parked *p)
 	int r = c->woken;
 
 	c->woken = 0;
-	if (r < 0 && (c->healing || r != -EBADMSG))
+	if (r < 0 && (c->healing || !is_damage(r)))
 		return r;
-	if (c->healing || r == -EBADMSG) {
+	if (c->healing || is_damage(r)) {
+		file_done(&c->bytes);
 		r = heal(c, p);
 		if (r)
 			return r;
@@ -691,7 +703,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t id)
 	if (st.used_bytes < st.quota_bytes)
 		v.f_bfree = (st.quota_bytes - st.used_bytes) / v.f_frsize;
 	v.f_bavail = v.f_bfree;
-	v.f_files = st.objects;
 	fuse_reply_statfs(req, &v);
 }
 

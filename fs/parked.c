@@ -11,9 +11,9 @@ static void on_wake(struct waiter *w)
 	workers_submit(p->parking->workers, &p->work);
 }
 
-static void on_span(struct pool_waiter *w, int err)
+static void on_bytes(struct file_waiter *w, int err)
 {
-	struct parked *p = container_of(w, struct parked, pool_waiter);
+	struct parked *p = container_of(w, struct parked, file_waiter);
 
 	p->call.woken = err;
 	workers_submit(p->parking->workers, &p->work);
@@ -100,7 +100,7 @@ void parked_later(struct parking *parking, struct call *c)
 	}
 	p->work.run = try_again;
 	p->waiter.wake = on_wake;
-	p->pool_waiter.ready = on_span;
+	p->file_waiter.wake = on_bytes;
 	p->parking = parking;
 	p->call = *c;
 	p->call.parked = p;

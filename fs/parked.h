@@ -20,7 +20,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cache/pool.h"
 #include "fs/file.h"
 #include "fs/fuse.h"
 #include "fs/node.h"
@@ -37,7 +36,7 @@ struct call {
 	/*
 	 * @parked NULL: on the FUSE thread; must not wait and returns
 	 * -EINPROGRESS if it would have to. Else it may wait for
-	 * &parked->waiter or &parked->pool_waiter, and after -EINPROGRESS
+	 * &parked->waiter or &parked->file_waiter, and after -EINPROGRESS
 	 * touches neither the call nor what it points to.
 	 */
 	int (*attempt)(struct call *c, struct parked *parked);
@@ -60,7 +59,7 @@ struct call {
 struct parked {
 	struct work work;
 	struct waiter waiter;
-	struct pool_waiter pool_waiter;
+	struct file_waiter file_waiter;
 	struct parking *parking;
 	bool armed;
 	struct call call;

@@ -255,7 +255,9 @@ static void load_csv_locked(struct object *o)
 	struct catalog_facts f;
 
 	o->has_csv = false;
-	if (!o->is_zip || !o->facts.etag[0])
+	/* By no ETag lie the facts of what was admitted last: offline, that
+	 * is what there is. */
+	if (!o->is_zip || (!o->facts.etag[0] && !o->s->cfg.offline))
 		return;
 	if (catalog_facts_get(o->s->catalog, o->key, o->facts.etag, &f))
 		return;
@@ -323,8 +325,9 @@ static void take_meta_locked(struct object *o, const char *etag, uint64_t size,
 	if (size == UINT64_MAX)
 		return;
 	load_locked(o);
+	/* An answer without an ETag is no news of one that was known. */
 	same = o->known && o->facts.size == size &&
-	       strcmp(o->facts.etag, etag) == 0;
+	       (!*etag || strcmp(o->facts.etag, etag) == 0);
 	o->facts.seen_at = now;
 	if (same) {
 		if (last_modified >= 0)
@@ -624,6 +627,21 @@ static void copy_facts_locked(const struct object *o, struct supply_facts *out)
 
 static int fetch_locked(struct object *o, bool recheck, struct waiter *w);
 
+/*
+ * Under lock. Offline: it may still lie in the cache, where what the catalog
+ * knew of it is lost. To be checked again it needs nobody.
+ */
+static int facts_offline_locked(struct object *o, struct waiter *w)
+{
+	struct store_object *c = NULL;
+	int err = store_acquire(o->s->cfg.store, o->key, &c);
+
+	store_release(c);
+	if (err && err != -EUCLEAN)
+		return -ENETUNREACH;
+	return w ? fetch_locked(o, true, w) : -EINPROGRESS;
+}
+
 /* Under lock. */
 static int facts_locked(struct object *o, enum supply_need need,
 			struct waiter *w, struct supply_facts *out)
@@ -639,7 +657,7 @@ static int facts_locked(struct object *o, enum supply_need need,
 	if (err)
 		return err;
 	if (o->s->cfg.offline)
-		return -ENETUNREACH;
+		return facts_offline_locked(o, w);
 	if (!w)
 		return -EINPROGRESS;
 	if (o->no_tail)
@@ -872,6 +890,9 @@ static int open_locked(struct object *o, struct waiter *w,
 	store_release(c);
 	if (err && err != -ENOENT && err != -EUCLEAN)
 		return err;
+	/* It lies there, and strict does not serve it; nobody can be asked. */
+	if (!err && o->s->cfg.offline)
+		return -EBADMSG;
 	if (!w)
 		return -EINPROGRESS;
 	if (o->admission) {

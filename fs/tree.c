@@ -118,6 +118,7 @@ static int resolve_date(struct tree *t, const struct path *p,
 			struct tree_target *out)
 {
 	char other[PATH_KEY_MAX];
+	struct supply_facts f;
 	enum presence there, spelt;
 
 	out->sort = TREE_CSV;
@@ -126,7 +127,11 @@ static int resolve_date(struct tree *t, const struct path *p,
 	there = look_key(t, out->key);
 	if (there != FILE_THERE && path_key(p, true, other) == 0) {
 		spelt = look_key(t, other);
-		if (spelt == FILE_THERE) {
+		/* Or the usual one was asked for just now and is not there. */
+		if (spelt == FILE_THERE ||
+		    (spelt == UNKNOWN &&
+		     supply_facts(t->cfg.supply, out->key, SUPPLY_OBJECT, NULL,
+				  &f) == -ENOENT)) {
 			memcpy(out->key, other, sizeof(other));
 			there = spelt;
 		}

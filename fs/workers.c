@@ -125,14 +125,15 @@ static uint64_t wait_idle(struct workers *w)
 	return submitted;
 }
 
-void workers_drain(struct workers *a, struct workers *b)
+void workers_drain(struct workers *const *pools, unsigned int n)
 {
-	uint64_t before, after;
+	uint64_t before, after = 0;
 
 	/* A round in which nobody submitted anything left nothing to do. */
-	after = wait_idle(a) + wait_idle(b);
 	do {
 		before = after;
-		after = wait_idle(a) + wait_idle(b);
+		after = 0;
+		for (unsigned int i = 0; i < n; i++)
+			after += wait_idle(pools[i]);
 	} while (after != before);
 }

@@ -27,9 +27,9 @@ int workers_create(struct workers **out, unsigned int threads,
 /* Runs what is queued, also what that queues in turn, then ends. */
 void workers_free(struct workers *w);
 
-/* Waits until all is done that two pools, which hand work to each other, have
+/* Waits until all is done that these pools, which hand work to each other, have
  * and make. Nobody else may submit any more. */
-void workers_drain(struct workers *a, struct workers *b);
+void workers_drain(struct workers *const *pools, unsigned int n);
 
 void workers_submit(struct workers *w, struct work *work);
 

@@ -1,6 +1,7 @@
 /* Open handles. What they must read is what was put into the zip. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,14 +78,14 @@ static struct file *open_stream(struct shelf *s, unsigned int stream)
 /* ---- reading, as a parked request does ---- */
 
 struct reader {
-	struct pool_waiter waiter;
+	struct file_waiter waiter;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool called;
 	int err;
 };
 
-static void on_ready(struct pool_waiter *w, int err)
+static void on_ready(struct file_waiter *w, int err)
 {
 	struct reader *r = container_of(w, struct reader, waiter);
 
@@ -116,7 +117,7 @@ static int wait_ready(struct reader *r)
 static int read_pinned(struct file *f, size_t len, uint64_t off,
 		       struct file_bytes *bytes)
 {
-	struct reader r = {.waiter.ready = on_ready};
+	struct reader r = {.waiter.wake = on_ready};
 	int got;
 
 	pthread_mutex_init(&r.lock, NULL);

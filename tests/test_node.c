@@ -210,14 +210,14 @@ static void test_node__size_is_told_at_most_a_few_times(void **state)
 	int told = 0;
 
 	assert_true(node_must_tell(n, 100));
-	node_told(n, 100);
+	node_told(n, 100, -1);
 	assert_false(node_must_tell(n, 100));
 	while (node_must_tell(n, 200))
 		assert_in_range(++told, 1, 5);
 	assert_in_range(told, 1, 5);
 	assert_false(node_must_tell(n, 200));
 	/* in a row: once it was heard, another time has its own */
-	node_told(n, 200);
+	node_told(n, 200, -1);
 	assert_false(node_must_tell(n, 200));
 	assert_true(node_must_tell(n, 300));
 }
@@ -236,7 +236,7 @@ static void *come_and_go(void *arg)
 
 		node_adopt(n, versions[i % 2 + 1]);
 		node_target(n, &tg);
-		node_told(n, 5);
+		node_told(n, 5, -1);
 		node_must_tell(n, (uint64_t)i);
 		node_forget(t, n, 1);
 	}

@@ -722,6 +722,9 @@ static void test_supply__every_new_version_is_counted(void **state)
 	assert_int_equal(fs_facts(b, KEY, SUPPLY_CSV, &f), 0);
 	supply_note(b->supply, KEY, f.etag, f.size, -1, when_now());
 	assert_int_equal(metrics_get(METRIC_REPUBLISHED), seen);
+	/* Who gives no ETag does not say that there is another. */
+	supply_note(b->supply, KEY, "", f.size, -1, when_now());
+	assert_int_equal(metrics_get(METRIC_REPUBLISHED), seen);
 	supply_note(b->supply, KEY, "B", 1000, -1, when_now());
 	supply_note(b->supply, KEY, "B", 1000, -1, when_now());
 	assert_int_equal(metrics_get(METRIC_REPUBLISHED), seen + 1);

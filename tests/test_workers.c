@@ -162,10 +162,10 @@ static void test_workers__drain_waits_for_two_that_feed_each_other(void **state)
 			.work.run = bounce, .to = {a, b}, .until = MANY + i};
 		workers_submit(i == 1 ? b : a, &balls[i].work);
 	}
-	workers_drain(a, b);
+	workers_drain((struct workers *[]){a, b}, 2);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(atomic_load(&balls[i].runs), MANY + i);
-	workers_drain(a, b);
+	workers_drain((struct workers *[]){a, b}, 2);
 	workers_free(a);
 	workers_free(b);
 }
@@ -187,7 +187,7 @@ static void test_workers__one_that_stands_does_not_hold_others(void **state)
 	while (!atomic_load(&done))
 		sched_yield();
 	gate_open(&gate);
-	workers_drain(w, none);
+	workers_drain((struct workers *[]){w, none}, 2);
 	workers_free(w);
 	workers_free(none);
 	gate_fini(&gate);

@@ -268,6 +268,29 @@ def test_cache__disk_filled_by_others_is_enospc_then_heals(t):
     unmount(disk)
 
 
+@root_only
+def test_cache__disk_filled_by_others_is_evicted_from(t):
+    csvs = folder_of(t, 6, 1 << 20)
+    dates = sorted(csvs)
+    disk = t.folder("disk")
+    run("mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", disk)
+    m = t.mount(t.origin(), cache=disk + "/cache")
+    for date in dates[:5]:
+        assert read(csv_path(m, date)) == csvs[date]
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={disk}/ballast", "bs=4k"],
+        stderr=subprocess.DEVNULL, check=False, timeout=30,
+    )
+    time.sleep(1.1)  # last uses are kept to the second
+    # A use that is to be written down before it is told who goes.
+    assert read(csv_path(m, dates[0])) == csvs[dates[0]]
+    assert read(csv_path(m, dates[5])) == csvs[dates[5]]
+    assert dates[0] in cached(m)
+    assert dates[1] not in cached(m)
+    m.unmount()
+    unmount(disk)
+
+
 @smoke
 def test_cache__second_daemon_is_refused_with_the_holders_pid(t):
     folder_of(t, 1, 1000)
@@ -304,6 +327,25 @@ def test_cache__offline_serves_what_it_has_seen(t):
             assert errno_of(os.listdir, m / "um/klines") == "ENETUNREACH"
         m.unmount()
     m.start()
+
+
+def test_cache__offline_serves_what_it_has_without_a_catalog(t):
+    csvs = folder_of(t, 2, 30000)
+    origin = t.origin()
+    m = t.mount(origin)
+    for date, csv in csvs.items():
+        assert read(csv_path(m, date)) == csv
+    m.unmount()
+    origin.stop()
+    for path in glob.glob(f"{m.cache}/catalog.sqlite*"):
+        os.unlink(path)
+    m.start(offline=True)
+    for _ in range(2):
+        for date, csv in csvs.items():
+            assert os.stat(csv_path(m, date)).st_size == len(csv)
+            assert read(csv_path(m, date)) == csv
+        assert errno_of(read, csv_path(m, "2024-01-03")) == "ENETUNREACH"
+        m.remount()
 
 
 def test_cache__offline_from_the_first_mount_on(t):

@@ -1,5 +1,6 @@
 """The program itself: options, becoming a daemon, mount(8), other users."""
 
+import functools
 import os
 import pwd
 import shutil
@@ -157,6 +158,22 @@ def test_options__config_file_is_overruled_by_the_command_line(t):
     assert quota == b"1073741824"
 
 
+def own_namespace(test):
+    """Needs mounts of its own: root, and not in a bare chroot."""
+
+    @functools.wraps(test)
+    def wrapped(t):
+        result = subprocess.run(
+            ["unshare", "-m", "true"], capture_output=True, text=True,
+            timeout=10, check=False,
+        )
+        if result.returncode:
+            raise Skip(f"no mount namespace: {result.stderr.strip()}")
+        test(t)
+
+    return wrapped
+
+
 # mount(8) finds its helpers' programs in a PATH of its own.
 BY_MOUNT_8 = """
 set -e
@@ -174,6 +191,7 @@ umount "$point"
 
 
 @root_only
+@own_namespace
 def test_options__mount_8_and_its_fstab_form(t):
     csv = Tree(t.folder("origin")).klines("2024-01-01")
     origin = t.origin()
@@ -228,6 +246,7 @@ exec setpriv --reuid=nobody --regid="$2" --clear-groups sh -ec '
 
 @root_only
 @smoke
+@own_namespace
 def test_options__works_for_an_ordinary_user(t):
     csv = Tree(t.folder("origin")).klines("2024-01-01")
     origin = t.origin()

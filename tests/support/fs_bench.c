@@ -156,7 +156,7 @@ void fs_down(struct fs_bench *b)
 	if (!b->store)
 		return;
 	origin_stop(b->origin);
-	workers_drain(b->quick, b->heavy);
+	workers_drain((struct workers *[]){b->quick, b->heavy}, 2);
 	workers_free(b->heavy);
 	workers_free(b->quick);
 	tree_free(b->tree);
