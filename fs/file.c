@@ -32,6 +32,7 @@ struct files {
 	unsigned int ahead;
 	pthread_mutex_t lock;
 	struct source *sources; /* protected by lock */
+	struct file *handles;	/* protected by lock */
 	/* Reads that may wait for the pool, beyond those that do, and those
 	 * that wait for that; see take_turn(). Protected by lock. */
 	unsigned int turns;
@@ -45,6 +46,7 @@ struct file {
 	int64_t mtime;
 	struct source *source;	   /* protected by fs->lock */
 	uint64_t expected, streak; /* likewise: of a sequential reader */
+	struct file *next, **link; /* likewise: of all handles */
 };
 
 int file_table_create(struct files **out, struct pool *pool, unsigned int ahead)
@@ -64,14 +66,6 @@ int file_table_create(struct files **out, struct pool *pool, unsigned int ahead)
 	pthread_mutex_init(&fs->lock, NULL);
 	*out = fs;
 	return 0;
-}
-
-void file_table_free(struct files *fs)
-{
-	if (!fs)
-		return;
-	pthread_mutex_destroy(&fs->lock);
-	free(fs);
 }
 
 /* ---- sources ---- */
@@ -148,6 +142,17 @@ static struct source *source_of(struct file *f)
 
 /* ---- handles ---- */
 
+static void list_handle(struct files *fs, struct file *f)
+{
+	pthread_mutex_lock(&fs->lock);
+	f->link = &fs->handles;
+	f->next = fs->handles;
+	if (f->next)
+		f->next->link = &f->next;
+	fs->handles = f;
+	pthread_mutex_unlock(&fs->lock);
+}
+
 int file_open_text(struct files *fs, const char *text, size_t len,
 		   int64_t mtime, struct file **out)
 {
@@ -168,6 +173,7 @@ int file_open_text(struct files *fs, const char *text, size_t len,
 	f->source = s;
 	f->size = len;
 	f->mtime = mtime;
+	list_handle(fs, f);
 	*out = f;
 	return 0;
 }
@@ -214,6 +220,7 @@ int file_open(struct files *fs, struct store_object *o, unsigned int stream,
 		free(f);
 		return -ENOMEM;
 	}
+	list_handle(fs, f);
 	*out = f;
 	return 0;
 }
@@ -222,6 +229,11 @@ void file_close(struct file *f)
 {
 	if (!f)
 		return;
+	pthread_mutex_lock(&f->fs->lock);
+	*f->link = f->next;
+	if (f->next)
+		f->next->link = f->link;
+	pthread_mutex_unlock(&f->fs->lock);
 	source_put(f->fs, f->source);
 	free(f);
 }
@@ -452,4 +464,14 @@ void file_done(struct file_bytes *b)
 	*b = (struct file_bytes){0};
 	if (turn)
 		end_turn(fs);
+}
+
+void file_table_free(struct files *fs)
+{
+	if (!fs)
+		return;
+	while (fs->handles)
+		file_close(fs->handles);
+	pthread_mutex_destroy(&fs->lock);
+	free(fs);
 }

@@ -19,6 +19,7 @@ struct file;
 
 int file_table_create(struct files **out, struct pool *pool,
 		      unsigned int ahead);
+/* With the handles that the kernel never released; before the pool goes. */
 void file_table_free(struct files *fs);
 
 /*

@@ -26,6 +26,7 @@ struct folders {
 	pthread_mutex_t lock;
 	struct read_lately lately[READ_LATELY]; /* protected by lock */
 	unsigned int next;			/* protected by lock */
+	struct folder *read; /* all there are; protected by lock */
 };
 
 /* ---- growing things ---- */
@@ -536,6 +537,29 @@ static void gather_free(struct gather *g)
 	free(g->calendar.listed.d);
 }
 
+static void list_folder(struct folders *f, struct folder *d)
+{
+	pthread_mutex_lock(&f->lock);
+	d->table = f;
+	d->link = &f->read;
+	d->next = f->read;
+	if (d->next)
+		d->next->link = &d->next;
+	f->read = d;
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void unlist_folder(struct folder *d)
+{
+	if (!d->table)
+		return;
+	pthread_mutex_lock(&d->table->lock);
+	*d->link = d->next;
+	if (d->next)
+		d->next->link = d->link;
+	pthread_mutex_unlock(&d->table->lock);
+}
+
 int folder_read(struct folders *f, const char *path, struct waiter *w,
 		struct folder **out)
 {
@@ -568,6 +592,7 @@ int folder_read(struct folders *f, const char *path, struct waiter *w,
 	g.names = (struct names){0};
 	d->files = g.files;
 	d->fetched_at = g.fetched_at;
+	list_folder(f, d);
 	*out = d;
 	d = NULL;
 out:
@@ -580,6 +605,7 @@ void folder_free(struct folder *d)
 {
 	if (!d)
 		return;
+	unlist_folder(d);
 	for (size_t i = 0; i < d->n; i++)
 		free((char *)d->entries[i].name);
 	free(d->entries);
@@ -733,6 +759,8 @@ void folder_table_free(struct folders *f)
 {
 	if (!f)
 		return;
+	while (f->read)
+		folder_free(f->read);
 	for (int i = 0; i < READ_LATELY; i++)
 		free(f->lately[i].path);
 	pthread_mutex_destroy(&f->lock);

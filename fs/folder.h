@@ -28,6 +28,7 @@ struct folders_config {
 };
 
 int folder_table_create(struct folders **out, const struct folders_config *cfg);
+/* With what was read and not freed: handles that the kernel never released. */
 void folder_table_free(struct folders *f);
 
 struct folder_entry {
@@ -45,6 +46,9 @@ struct folder {
 	char first_date[DATE_TEXT_MAX], last_date[DATE_TEXT_MAX];
 	/* "2024-06-11..2024-06-12,2024-07-01"; "" if none */
 	char *missing_dates, *dates_only_in_monthly;
+	/* The module's own. */
+	struct folders *table;
+	struct folder *next, **link;
 };
 
 /*

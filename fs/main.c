@@ -509,8 +509,8 @@ static void take_down(struct mount *m)
 	folder_table_free(m->folders);
 	listings_free(m->listings);
 	supply_free(m->supply);
-	pool_free(m->pool);
 	file_table_free(m->files);
+	pool_free(m->pool);
 	origin_free(m->origin);
 	store_close(m->store);
 	if (m->mounted)

@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <search.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ struct nodes {
 	void *tree; /* tsearch(3) by path, version; protected by lock */
 	size_t n;   /* protected by lock */
 	struct node *root;
+	_Atomic uint64_t control; /* control nodes made so far */
 };
 
 static const char *text_of(const char *s)
@@ -202,8 +204,15 @@ struct node *node_lookup(struct nodes *t, const char *path,
 struct node *node_control(struct nodes *t, const char *path,
 			  const struct tree_target *tg, char *text, size_t len)
 {
-	struct node *n = node_new(t, path, tg, "");
+	char version[32];
+	struct node *n;
+	bool kept;
 
+	/* Each is a version of its own, so that the table has them all and
+	 * they go with it where the kernel does not forget them first. */
+	snprintf(version, sizeof(version), "#%llu",
+		 (unsigned long long)atomic_fetch_add(&t->control, 1));
+	n = node_new(t, path, tg, version);
 	if (!n) {
 		free(text);
 		return NULL;
@@ -212,6 +221,13 @@ struct node *node_control(struct nodes *t, const char *path,
 	n->text_len = len;
 	n->told = len;
 	n->lookups = 1;
+	pthread_mutex_lock(&t->lock);
+	kept = insert_locked(t, n);
+	pthread_mutex_unlock(&t->lock);
+	if (!kept) {
+		node_free(n);
+		return NULL;
+	}
 	return n;
 }
 
