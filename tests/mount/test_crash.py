@@ -27,6 +27,23 @@ def incompressible(day):
     return random.Random(day).randbytes(3 << 20)
 
 
+def wrong_at(path, csv, off, count):
+    """Words for a wrong byte at an offset, or None. A read whose daemon dies
+    returns what it has by then, and the next one fails; so few bytes are no
+    wrong ones, but no bytes before the end are."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        end = min(off + count, len(csv))
+        while off < end:
+            got = os.pread(fd, end - off, off)
+            if not got or got != csv[off : off + len(got)]:
+                return f"at {off}, {len(got)} bytes of {end - off}"
+            off += len(got)
+    finally:
+        os.close(fd)
+    return None
+
+
 def load(m, csvs, seed, wrong):
     """Reads and lists at random until the daemon dies. Returns wrong bytes
     as words; errors are no wrong bytes."""
@@ -45,13 +62,9 @@ def load(m, csvs, seed, wrong):
                     wrong.append(f"{date}: size {size}")
             elif what == 2:
                 off = rng.randrange(len(csvs[date]))
-                fd = os.open(path, os.O_RDONLY)
-                try:
-                    got = os.pread(fd, 50000, off)
-                finally:
-                    os.close(fd)
-                if got != csvs[date][off : off + 50000]:
-                    wrong.append(f"{date}: at {off}")
+                why = wrong_at(path, csvs[date], off, 50000)
+                if why:
+                    wrong.append(f"{date}: {why}")
             else:
                 if sha256_of(path) != sha256(csvs[date]):
                     wrong.append(f"{date}: whole file")
