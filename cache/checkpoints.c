@@ -127,11 +127,51 @@ size_t checkpoints_memory(const struct checkpoints *cp)
 
 /* ---- decoding ---- */
 
-static int check_pieces(const unsigned char *buf, size_t len,
+/* Where a decoder stands in a deflated span. */
+struct stand {
+	struct inflate_state state;
+	uint64_t zoff; /* of the raw byte it is to be fed next */
+	unsigned char crcs[CHECKPOINTS_SPAN / CHECKPOINTS_PIECE * 4];
+};
+
+_Static_assert(sizeof(struct stand) <= CHECKPOINTS_PAUSED_BYTES,
+	       "a paused decoder takes more than its contract says");
+
+struct checkpoints_decoder {
+	struct stand at;
+	struct resume_point point;
+	unsigned char in[DECODE_IN]; /* raw data; before that, the blob */
+};
+
+int checkpoints_decoder_create(struct checkpoints_decoder **out)
+{
+	/* Aligned for the decoder. */
+	*out = aligned_alloc(64, (sizeof(**out) + 63) / 64 * 64);
+	return *out ? 0 : -ENOMEM;
+}
+
+void checkpoints_decoder_free(struct checkpoints_decoder *d)
+{
+	free(d);
+}
+
+void checkpoints_pause(const struct checkpoints_decoder *d, void *room)
+{
+	memcpy(room, &d->at, sizeof(d->at));
+}
+
+void checkpoints_resume(struct checkpoints_decoder *d, const void *room)
+{
+	memcpy(&d->at, room, sizeof(d->at));
+}
+
+/* The pieces of buf[from, to); @crcs: of all pieces of the span. */
+static int check_pieces(const unsigned char *buf, size_t from, size_t to,
 			const unsigned char *crcs)
 {
-	for (size_t at = 0; at < len; at += CHECKPOINTS_PIECE, crcs += 4) {
-		size_t n = len - at;
+	crcs += from / CHECKPOINTS_PIECE * 4;
+	for (size_t at = from; at < to; at += CHECKPOINTS_PIECE, crcs += 4) {
+		size_t n = to - at;
 
 		if (n > CHECKPOINTS_PIECE)
 			n = CHECKPOINTS_PIECE;
@@ -146,40 +186,40 @@ static size_t pieces_of(size_t len)
 	return (len + CHECKPOINTS_PIECE - 1) / CHECKPOINTS_PIECE;
 }
 
+static size_t whole_pieces(size_t to, size_t len)
+{
+	to = pieces_of(to) * CHECKPOINTS_PIECE;
+	return to < len ? to : len;
+}
+
 static ssize_t read_flat(const struct checkpoints *cp, int fd,
 			 const struct index_stream *s, uint64_t span,
-			 unsigned char *buf)
+			 unsigned char *buf, size_t from, size_t to)
 {
 	unsigned char crcs[CHECKPOINTS_SPAN / CHECKPOINTS_PIECE * 4];
-	uint64_t start, left;
+	uint64_t start = span * CHECKPOINTS_SPAN, left;
 	size_t len;
 	int err;
 
 	if (span >= s->spans)
 		return -EBADMSG;
-	start = span * CHECKPOINTS_SPAN;
 	left = s->size - start;
 	len = left < CHECKPOINTS_SPAN ? (size_t)left : CHECKPOINTS_SPAN;
+	to = whole_pieces(to, len);
 	err = disk_pread(cp->fd, crcs, pieces_of(len) * 4,
 			 s->crc_off + start / CHECKPOINTS_PIECE * 4);
 	if (!err)
-		err = disk_pread(fd, buf, len, s->data_off + start);
+		err = disk_pread(fd, buf + from, to - from,
+				 s->data_off + start + from);
 	if (!err)
-		err = check_pieces(buf, len, crcs);
-	return err ? err : (ssize_t)len;
+		err = check_pieces(buf, from, to, crcs);
+	return err ? err : (ssize_t)to;
 }
 
-/* What decoding takes; too much for a stack. */
-struct decoder {
-	struct inflate_state state;
-	struct resume_point point;
-	unsigned char in[DECODE_IN]; /* raw data; before that, the blob */
-	unsigned char crcs[CHECKPOINTS_SPAN / CHECKPOINTS_PIECE * 4];
-};
-
-static int inflate_window(struct decoder *d, const unsigned char *z, size_t len)
+static int inflate_window(struct checkpoints_decoder *d, const unsigned char *z,
+			  size_t len)
 {
-	struct inflate_state *s = &d->state;
+	struct inflate_state *s = &d->at.state;
 
 	isal_inflate_init(s);
 	s->next_in = (unsigned char *)z;
@@ -194,7 +234,7 @@ static int inflate_window(struct decoder *d, const unsigned char *z, size_t len)
 
 /* Loads the blob of @s: the CRCs, and the point where it begins. */
 static int read_blob(const struct checkpoints *cp, const struct index_span *s,
-		     struct decoder *d)
+		     struct checkpoints_decoder *d)
 {
 	size_t crcs = pieces_of(s->len) * 4;
 	const unsigned char *blob = d->in;
@@ -207,7 +247,7 @@ static int read_blob(const struct checkpoints *cp, const struct index_span *s,
 		return err;
 	if (crc32_gzip_refl(0, blob, s->blob_len) != s->crc)
 		return -EBADMSG;
-	memcpy(d->crcs, blob, crcs);
+	memcpy(d->at.crcs, blob, crcs);
 	memcpy(d->point.preamble, blob + crcs, s->preamble_len);
 	d->point.preamble_len = s->preamble_len;
 	d->point.skip = s->skip;
@@ -219,28 +259,40 @@ static int read_blob(const struct checkpoints *cp, const struct index_span *s,
 	return inflate_window(d, blob + crcs, s->blob_len - crcs);
 }
 
-/* Decodes @len bytes; @zoff: where the decoder wants to be fed from. */
-static int inflate_span(struct decoder *d, int fd, const struct index_stream *s,
-			uint64_t zoff, unsigned char *buf, size_t len)
+static int begin_span(const struct checkpoints *cp, const struct index_span *sp,
+		      struct checkpoints_decoder *d)
 {
-	struct inflate_state *st = &d->state;
+	int err = read_blob(cp, sp, d);
+
+	if (err)
+		return err;
+	d->at.zoff = sp->zoff;
+	return resume_start(&d->at.state, &d->point) ? 0 : -EBADMSG;
+}
+
+/* Decodes @len bytes on. */
+static int inflate_on(struct checkpoints_decoder *d, int fd,
+		      const struct index_stream *s, unsigned char *buf,
+		      size_t len)
+{
+	struct inflate_state *st = &d->at.state;
 
 	st->next_out = buf;
 	st->avail_out = (uint32_t)len;
 	while (st->avail_out) {
-		uint64_t left = s->csize - zoff;
+		uint64_t left = s->csize - d->at.zoff;
 		size_t n = left < DECODE_IN ? (size_t)left : DECODE_IN;
 		uint32_t room = st->avail_out;
-		int err = disk_pread(fd, d->in, n, s->data_off + zoff);
+		int err = disk_pread(fd, d->in, n, s->data_off + d->at.zoff);
 
 		if (err)
 			return err;
-		zoff += n;
 		st->next_in = d->in;
 		st->avail_in = (uint32_t)n;
 		/* An error beyond the last byte that is wanted is none. */
 		if (isal_inflate(st) < 0 && st->avail_out)
 			return -EBADMSG;
+		d->at.zoff += n - st->avail_in;
 		if (n == 0 && st->avail_out == room)
 			return -EBADMSG;
 		if (st->avail_out && st->block_state == ISAL_BLOCK_FINISH)
@@ -249,45 +301,44 @@ static int inflate_span(struct decoder *d, int fd, const struct index_stream *s,
 	return 0;
 }
 
-static ssize_t inflate_one(const struct checkpoints *cp, int fd,
-			   const struct index_stream *s, uint64_t span,
-			   unsigned char *buf)
+static ssize_t inflate_span(const struct checkpoints *cp, int fd,
+			    const struct index_stream *s, uint64_t span,
+			    struct checkpoints_decoder *d, unsigned char *buf,
+			    size_t from, size_t to)
 {
 	const struct index_span *sp;
-	struct decoder *d;
-	int err;
+	int err = 0;
 
 	if (span >= s->spans)
 		return -EBADMSG;
 	sp = &cp->spans[s->first_span + span];
-	d = aligned_alloc(64, (sizeof(*d) + 63) / 64 * 64);
-	if (!d)
-		return -ENOMEM;
-	err = read_blob(cp, sp, d);
-	if (!err && !resume_start(&d->state, &d->point))
-		err = -EBADMSG;
+	to = whole_pieces(to, sp->len);
+	if (!from)
+		err = begin_span(cp, sp, d);
 	if (!err)
-		err = inflate_span(d, fd, s, sp->zoff, buf, sp->len);
+		err = inflate_on(d, fd, s, buf + from, to - from);
 	if (!err)
-		err = check_pieces(buf, sp->len, d->crcs);
-	free(d);
-	return err ? err : (ssize_t)sp->len;
+		err = check_pieces(buf, from, to, d->at.crcs);
+	return err ? err : (ssize_t)to;
 }
 
 ssize_t checkpoints_decode(const struct checkpoints *cp, int fd,
-			   unsigned int stream, uint64_t span, void *buf)
+			   unsigned int stream, uint64_t span,
+			   struct checkpoints_decoder *d, void *buf,
+			   size_t from, size_t to)
 {
 	const struct index_stream *s;
 
+	assert(from < to && from % CHECKPOINTS_PIECE == 0);
 	if (stream >= cp->n_streams)
 		return -EBADMSG;
 	s = &cp->streams[stream];
 	switch (s->kind) {
 	case INDEX_RAW:
 	case INDEX_STORED:
-		return read_flat(cp, fd, s, span, buf);
+		return read_flat(cp, fd, s, span, buf, from, to);
 	case INDEX_DEFLATED:
-		return inflate_one(cp, fd, s, span, buf);
+		return inflate_span(cp, fd, s, span, d, buf, from, to);
 	default:
 		return -EBADMSG;
 	}

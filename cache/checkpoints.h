@@ -121,13 +121,35 @@ void checkpoints_span_at(const struct checkpoints *cp, unsigned int stream,
 size_t checkpoints_memory(const struct checkpoints *cp);
 
 /*
- * checkpoints_decode() - one whole span into @buf (CHECKPOINTS_SPAN bytes of
- * room), every piece checked against its CRC.
+ * A decoder holds what decoding takes beside the output, about 190 KiB, and
+ * where in a span it stands. One thread at a time.
+ */
+struct checkpoints_decoder;
+
+int checkpoints_decoder_create(struct checkpoints_decoder **out);
+void checkpoints_decoder_free(struct checkpoints_decoder *d);
+
+/*
+ * checkpoints_decode() - a span from its beginning up to @to or a little more,
+ * every piece checked against its CRC.
  * @fd: the object
- * Returns the span's length; -EBADMSG if object or index is damaged; -ENOMEM,
- * -errno. Thread-safe; needs about 190 KiB of memory of its own while it runs.
+ * @buf: of the span, CHECKPOINTS_SPAN bytes of room
+ * @from: bytes of it that are there already: 0, or what an earlier call
+ * returned, and @d stands where that call left it
+ * @to: above @from, at most the span's length; rounded up to a whole piece
+ * Returns how many bytes are there now; -EBADMSG if object or index is damaged;
+ * -ENOMEM, -errno. After an error begin again with 0. Any number of threads may
+ * decode by one index at once, each with its own @d.
  */
 ssize_t checkpoints_decode(const struct checkpoints *cp, int fd,
-			   unsigned int stream, uint64_t span, void *buf);
+			   unsigned int stream, uint64_t span,
+			   struct checkpoints_decoder *d, void *buf,
+			   size_t from, size_t to);
+
+/* Where a decoder stands, as plain bytes: so a span may be left half decoded
+ * and gone on with later, by any decoder. */
+enum { CHECKPOINTS_PAUSED_BYTES = 96 << 10 };
+void checkpoints_pause(const struct checkpoints_decoder *d, void *room);
+void checkpoints_resume(struct checkpoints_decoder *d, const void *room);
 
 #endif

@@ -1,12 +1,21 @@
 /*
  * One lock guards everything but the bytes of the spans. A slot goes
  *
- *	EMPTY -> FILLING (queued, then running) -> READY -> EMPTY or FILLING
- *	                                       \-> EMPTY, where decoding failed
+ *	EMPTY -> FILLING (queued, then with a worker) -> READY
+ *	READY -> FILLING, where more of its span is wanted
+ *	READY -> EMPTY, or FILLING with another span
+ *	FILLING -> EMPTY, where decoding failed or nobody waits any more
  *
  * and it is in the hash, under its source, stream and span, while it is FILLING
- * or READY, except a failed one that still tells its waiters. A READY slot
- * whose waiters are being told is pinned by the worker that tells them.
+ * or READY, except one that failed or lost its source. The first `filled` bytes
+ * of it are right and never change, whatever its state: they may be pinned also
+ * while the rest is being decoded. Where `filled` is less than the span, the
+ * decoder's state lies at the end of the slot, and is taken from there to go
+ * on.
+ *
+ * A worker fills a slot in steps, and after each tells those whose bytes are
+ * there. It holds a reference from the first step to the last, and is not
+ * `running` while it tells, since who is told may close the source.
  *
  * Who can't have a slot is *starved* and waits in one line. There is a line
  * only while no slot is to be had: wherever one becomes idle or empty, the
@@ -25,7 +34,15 @@
 
 #include "cache/pool_policy.h"
 
-enum { SLOTS_MIN = 4 };
+enum {
+	SLOTS_MIN = 4,
+	/* A step, unless somebody waits for less: then a worker sees who
+	 * else has come. */
+	STEP_BYTES = 256 << 10,
+	/* A span is left half decoded only where the decoder's state fits
+	 * behind it. */
+	PAUSE_BELOW = CHECKPOINTS_SPAN - CHECKPOINTS_PAUSED_BYTES,
+};
 
 struct pool_waiters {
 	struct pool_waiter *first, *last;
@@ -42,8 +59,12 @@ struct key {
 struct slot {
 	struct key key;
 	unsigned char *data;
+	size_t filled; /* bytes there */
+	size_t target; /* bytes wanted, also by those who do not wait */
+	size_t given;  /* bytes handed out */
 	struct slot *hash_next;
 	bool hashed;
+	bool queued;
 	bool running;
 	bool detached; /* to be emptied when its last reference is gone */
 	bool wanted;   /* asked for by one who does not wait */
@@ -51,13 +72,20 @@ struct slot {
 	struct pool_waiters waiters;
 };
 
+struct pool_worker {
+	struct pool *pool;
+	struct checkpoints_decoder *decoder;
+	pthread_t thread;
+	bool started;
+};
+
 struct pool {
 	size_t n;
 	unsigned char *arena;
 	struct slot *slots;
 	struct pool_slot_view *views; /* of the slots; protected by lock */
-	pthread_t *threads;
-	unsigned int n_threads;
+	struct pool_worker *workers;
+	unsigned int n_workers;
 
 	pthread_mutex_t lock;
 	pthread_cond_t work;  /* something to decode, or stop */
@@ -71,7 +99,7 @@ struct pool {
 	struct readahead readahead;
 	bool readahead_stuck; /* there is a wish, but no slot for it */
 	uint64_t clock, assigned;
-	uint64_t hits, decodes, ahead, waits;
+	uint64_t hits, decodes, bytes, ahead, waits;
 };
 
 /* ---- waiters ---- */
@@ -155,6 +183,7 @@ static void assign_locked(struct pool *p, struct slot *s, const struct key *k,
 
 	unhash_locked(p, s);
 	s->key = *k;
+	s->filled = s->target = s->given = 0;
 	s->wanted = false;
 	s->detached = false;
 	bucket = bucket_of(p, k);
@@ -163,6 +192,7 @@ static void assign_locked(struct pool *p, struct slot *s, const struct key *k,
 	*bucket = s;
 	v->state = POOL_SLOT_FILLING;
 	v->ahead = ahead;
+	v->spent = false;
 	v->last_use = ++p->clock;
 	v->born = ++p->assigned;
 }
@@ -173,12 +203,23 @@ static void empty_locked(struct pool *p, struct slot *s)
 
 	unhash_locked(p, s);
 	v->state = POOL_SLOT_EMPTY;
-	v->ahead = false;
+	v->ahead = v->spent = false;
 	s->detached = false;
+}
+
+/* More of the span is wanted: the first @need bytes. */
+static void aim_locked(struct slot *s, size_t need)
+{
+	if (need > PAUSE_BELOW)
+		need = s->key.len;
+	if (s->target < need)
+		s->target = need;
 }
 
 static void enqueue_locked(struct pool *p, struct slot *s)
 {
+	view_of(p, s)->state = POOL_SLOT_FILLING;
+	s->queued = true;
 	s->queue_next = NULL;
 	*p->queue_tail = s;
 	p->queue_tail = &s->queue_next;
@@ -194,6 +235,7 @@ static void unqueue_locked(struct pool *p, struct slot *s)
 	*at = s->queue_next;
 	if (p->queue_tail == &s->queue_next)
 		p->queue_tail = at;
+	s->queued = false;
 }
 
 /* Those in line for what @s is going to hold, in their order. */
@@ -209,6 +251,7 @@ static void adopt_starved_locked(struct pool *p, struct slot *s)
 			continue;
 		waiters_remove(w);
 		waiters_add(&s->waiters, w);
+		aim_locked(s, w->priv.need);
 	}
 }
 
@@ -269,35 +312,60 @@ static bool key_at(struct pool_source *source, unsigned int stream,
 	return true;
 }
 
-/* A slot for what a sequential reader will want next, or NULL. */
+/* The slot for the wish @w, or NULL where nothing is to be done; *stuck where
+ * there is, but no slot for it. */
+static struct slot *slot_for_wish_locked(struct pool *p, struct pool_wish *w,
+					 const struct key *k, bool *stuck)
+{
+	size_t need = pool_readahead_need(w, k->start, k->len);
+	struct slot *s = find_locked(p, k);
+	ptrdiff_t i;
+
+	if (s) {
+		if (view_of(p, s)->state != POOL_SLOT_READY ||
+		    s->filled >= need)
+			return NULL;
+	} else {
+		i = pool_policy_ahead(p->views, p->n, p->assigned);
+		*stuck = i < 0;
+		if (*stuck)
+			return NULL;
+		s = &p->slots[i];
+		assign_locked(p, s, k, true);
+	}
+	view_of(p, s)->state = POOL_SLOT_FILLING;
+	aim_locked(s, need);
+	p->ahead++;
+	return s;
+}
+
+/* A slot for what a reader will want next, or NULL. */
 static struct slot *take_ahead_locked(struct pool *p)
 {
-	struct pool_readahead_wish *w;
+	struct pool_wish *w;
+	bool stuck = false;
+	struct slot *s;
 
 	while ((w = pool_readahead_next(&p->readahead))) {
 		struct pool_source *source = w->source;
+		uint64_t size, off;
 		struct key k;
-		ptrdiff_t i;
 
-		if (!key_at(source, w->stream, w->off, &k)) {
-			w->spans = 0; /* the stream ends here */
+		if (checkpoints_stream_size(source->index, w->stream, &size) ||
+		    !pool_readahead_place(w, size, &off) ||
+		    !key_at(source, w->stream, off, &k))
 			continue;
-		}
-		if (find_locked(p, &k)) {
-			pool_readahead_advance(w, k.start + k.len);
-			continue;
-		}
-		i = pool_policy_ahead(p->views, p->n, p->assigned);
-		if (i < 0) {
+		s = slot_for_wish_locked(p, w, &k, &stuck);
+		if (stuck) {
 			p->readahead_stuck = true;
 			return NULL;
 		}
-		pool_readahead_advance(w, k.start + k.len);
-		assign_locked(p, &p->slots[i], &k, true);
-		p->ahead++;
+		pool_readahead_advance(w, k.start, k.len);
+		if (!s)
+			continue;
 		/* Is there more? Another worker may look. */
 		pthread_cond_signal(&p->work);
-		return &p->slots[i];
+		return s;
 	}
 	return NULL;
 }
@@ -319,12 +387,23 @@ static struct slot *take_locked(struct pool *p)
 	return NULL;
 }
 
-/* Tells all who wait for @s. The lock is given up meanwhile. */
+/* The first who waits for @s and has what he waits for; with an error, the
+ * first. */
+static struct pool_waiter *served_locked(struct slot *s, int err)
+{
+	struct pool_waiter *w = s->waiters.first;
+
+	while (w && !err && w->priv.need > s->filled)
+		w = w->priv.next;
+	return w;
+}
+
+/* Tells them. The lock is given up meanwhile. */
 static void tell_locked(struct pool *p, struct slot *s, int err)
 {
 	struct pool_waiter *w;
 
-	while ((w = s->waiters.first)) {
+	while ((w = served_locked(s, err))) {
 		waiters_remove(w);
 		pthread_mutex_unlock(&p->lock);
 		w->ready(w, err);
@@ -332,64 +411,162 @@ static void tell_locked(struct pool *p, struct slot *s, int err)
 	}
 }
 
-static void fill_locked(struct pool *p, struct slot *s)
+/* Is another step to be done? What nobody waits for gives way to those who
+ * wait for something else. */
+static bool goes_on_locked(const struct pool *p, const struct slot *s)
 {
-	struct pool_slot_view *v = view_of(p, s);
+	if (s->detached || s->filled == s->key.len)
+		return false;
+	if (s->waiters.first || s->filled > PAUSE_BELOW)
+		return true;
+	return s->filled < s->target && (s->wanted || !p->queue);
+}
+
+/* Where the next step ends: where the first of those who wait is served. */
+static size_t step_end_locked(const struct slot *s)
+{
+	size_t end = s->filled + STEP_BYTES;
+
+	if (end > s->target && s->filled < s->target)
+		end = s->target;
+	for (const struct pool_waiter *w = s->waiters.first; w;
+	     w = w->priv.next) {
+		if (w->priv.need < end)
+			end = w->priv.need;
+	}
+	return end < s->key.len ? end : s->key.len;
+}
+
+/* One step, and those served by it told. The lock is given up meanwhile. */
+static int step_locked(struct pool *p, struct slot *s,
+		       struct checkpoints_decoder *d, bool resume)
+{
+	const size_t from = s->filled, to = step_end_locked(s);
+	const struct key *k = &s->key;
 	ssize_t n;
-	int err;
 
 	s->running = true;
-	p->decodes++;
 	pthread_mutex_unlock(&p->lock);
-	n = checkpoints_decode(s->key.source->index, s->key.source->fd,
-			       s->key.stream, s->key.span, s->data);
+	if (resume)
+		checkpoints_resume(d, s->data + PAUSE_BELOW);
+	n = checkpoints_decode(k->source->index, k->source->fd, k->stream,
+			       k->span, d, s->data, from, to);
 	pthread_mutex_lock(&p->lock);
 	s->running = false;
-	err = n < 0 ? (int)n : (size_t)n != s->key.len ? -EBADMSG : 0;
-	v->refs++;
-	if (err) { /* not kept: who asks next tries again */
-		unhash_locked(p, s);
-		s->detached = true;
-	} else {
-		v->state = POOL_SLOT_READY;
-	}
 	pthread_cond_broadcast(&p->quiet);
+	if (n < 0)
+		return (int)n;
+	p->bytes += (size_t)n - from;
+	s->filled = (size_t)n;
+	tell_locked(p, s, 0);
+	return 0;
+}
+
+/* Steps as long as there is reason to; true where the decoder stands in a span
+ * that is not whole, and its state is not put away yet. */
+static bool steps_locked(struct pool *p, struct slot *s,
+			 struct checkpoints_decoder *d, bool resume, int *err)
+{
+	bool stepped = false;
+
+	*err = 0;
+	while (!*err && goes_on_locked(p, s)) {
+		*err = step_locked(p, s, d, resume && !stepped);
+		stepped = true;
+	}
+	return stepped && !*err && !s->detached && s->filled < s->key.len;
+}
+
+/* Not kept: who asks next tries again. */
+static void fail_locked(struct pool *p, struct slot *s, int err)
+{
+	unhash_locked(p, s);
+	s->detached = true;
 	tell_locked(p, s, err);
+}
+
+static void fill_locked(struct pool *p, struct slot *s,
+			struct checkpoints_decoder *d)
+{
+	struct pool_slot_view *v = view_of(p, s);
+	bool resume = s->filled > 0;
+	int err;
+
+	if (!resume)
+		p->decodes++;
+	v->refs++;
+	/* Whoever came while the state was put away is served first. */
+	while (steps_locked(p, s, d, resume, &err)) {
+		s->running = true;
+		pthread_mutex_unlock(&p->lock);
+		checkpoints_pause(d, s->data + PAUSE_BELOW);
+		pthread_mutex_lock(&p->lock);
+		s->running = false;
+		pthread_cond_broadcast(&p->quiet);
+		resume = false;
+	}
+	s->wanted = false;
+	if (err)
+		fail_locked(p, s, err);
+	else if (!s->detached)
+		v->state = POOL_SLOT_READY;
 	unref_locked(p, s);
 }
 
 static void *worker(void *arg)
 {
-	struct pool *p = arg;
+	struct pool_worker *w = arg;
+	struct pool *p = w->pool;
 	struct slot *s;
 
 	pthread_mutex_lock(&p->lock);
 	while ((s = take_locked(p)))
-		fill_locked(p, s);
+		fill_locked(p, s, w->decoder);
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
 }
 
 /* ---- the pool ---- */
 
-static int start_workers(struct pool *p, unsigned int n)
+static int start_worker(struct pool *p, struct pool_worker *w)
+{
+	int err = checkpoints_decoder_create(&w->decoder);
+
+	if (err)
+		return err;
+	w->pool = p;
+	err = -pthread_create(&w->thread, NULL, worker, w);
+	if (err)
+		return err;
+	w->started = true;
+	pthread_setname_np(w->thread, "tickfs-pool");
+	return 0;
+}
+
+static int start_workers(struct pool *p)
 {
 	sigset_t all, old;
 	int err = 0;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	while (!err && p->n_threads < n) {
-		pthread_t *t = &p->threads[p->n_threads];
-
-		err = -pthread_create(t, NULL, worker, p);
-		if (err)
-			break;
-		pthread_setname_np(*t, "tickfs-pool");
-		p->n_threads++;
-	}
+	for (unsigned int i = 0; i < p->n_workers && !err; i++)
+		err = start_worker(p, &p->workers[i]);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return err;
+}
+
+static void stop_workers(struct pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->stop = true;
+	pthread_cond_broadcast(&p->work);
+	pthread_mutex_unlock(&p->lock);
+	for (unsigned int i = 0; p->workers && i < p->n_workers; i++) {
+		if (p->workers[i].started)
+			pthread_join(p->workers[i].thread, NULL);
+		checkpoints_decoder_free(p->workers[i].decoder);
+	}
 }
 
 int pool_create(struct pool **out, size_t memory_bytes, unsigned int workers)
@@ -410,21 +587,20 @@ int pool_create(struct pool **out, size_t memory_bytes, unsigned int workers)
 	while (buckets < 2 * p->n)
 		buckets *= 2;
 	p->mask = buckets - 1;
-	if (!workers)
-		workers = 1;
+	p->n_workers = workers ? workers : 1;
 	p->slots = calloc(p->n, sizeof(*p->slots));
 	p->views = calloc(p->n, sizeof(*p->views));
 	p->buckets = calloc(buckets, sizeof(struct slot *));
-	p->threads = calloc(workers, sizeof(*p->threads));
+	p->workers = calloc(p->n_workers, sizeof(*p->workers));
 	p->arena = mmap(NULL, p->n * CHECKPOINTS_SPAN, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p->arena == MAP_FAILED)
 		p->arena = NULL;
-	if (!p->slots || !p->views || !p->buckets || !p->threads || !p->arena)
+	if (!p->slots || !p->views || !p->buckets || !p->workers || !p->arena)
 		goto out;
 	for (size_t i = 0; i < p->n; i++)
 		p->slots[i].data = p->arena + i * CHECKPOINTS_SPAN;
-	err = start_workers(p, workers);
+	err = start_workers(p);
 	if (err)
 		goto out;
 	*out = p;
@@ -438,15 +614,10 @@ void pool_free(struct pool *p)
 {
 	if (!p)
 		return;
-	pthread_mutex_lock(&p->lock);
-	p->stop = true;
-	pthread_cond_broadcast(&p->work);
-	pthread_mutex_unlock(&p->lock);
-	for (unsigned int i = 0; i < p->n_threads; i++)
-		pthread_join(p->threads[i], NULL);
+	stop_workers(p);
 	if (p->arena)
 		munmap(p->arena, p->n * CHECKPOINTS_SPAN);
-	free(p->threads);
+	free(p->workers);
 	free(p->buckets);
 	free(p->views);
 	free(p->slots);
@@ -466,16 +637,18 @@ static void pin_locked(struct pool *p, struct slot *s, struct pool_span *out)
 	out->data = s->data;
 	out->start = s->key.start;
 	out->len = s->key.len;
+	out->there = s->filled;
 	out->slot = s;
 }
 
 /* Puts @w in line for a slot. */
-static int starve_locked(struct pool *p, const struct key *k,
+static int starve_locked(struct pool *p, const struct key *k, size_t need,
 			 struct pool_waiter *w)
 {
 	p->waits++;
 	if (!w)
 		return -EAGAIN;
+	w->priv.need = need;
 	w->priv.source = k->source;
 	w->priv.stream = k->stream;
 	w->priv.span = k->span;
@@ -494,38 +667,54 @@ static void asked_for_locked(struct pool *p, struct slot *s)
 	slot_freed_locked(p);
 }
 
-static int get_locked(struct pool *p, const struct key *k,
-		      struct pool_span *out, struct pool_waiter *w)
+/* Takes a slot for @k, or goes on with the one that holds it. */
+static struct slot *slot_to_fill_locked(struct pool *p, const struct key *k,
+					struct slot *s)
 {
-	struct slot *s = find_locked(p, k);
-
 	if (!s) {
 		ptrdiff_t i = pool_policy_demand(p->views, p->n);
 
 		if (i < 0)
-			return starve_locked(p, k, w);
+			return NULL;
 		s = &p->slots[i];
 		assign_locked(p, s, k, false);
 		enqueue_locked(p, s);
+	} else if (view_of(p, s)->state == POOL_SLOT_READY) {
+		enqueue_locked(p, s);
 	}
-	if (view_of(p, s)->state == POOL_SLOT_READY) {
+	return s;
+}
+
+static int get_locked(struct pool *p, const struct key *k, size_t need,
+		      struct pool_span *out, struct pool_waiter *w)
+{
+	struct slot *s = find_locked(p, k);
+
+	if (s && s->filled >= need) {
 		pin_locked(p, s, out);
 		asked_for_locked(p, s);
 		return 1;
 	}
-	asked_for_locked(p, s);
-	if (!w) {
+	s = slot_to_fill_locked(p, k, s);
+	if (!s)
+		return starve_locked(p, k, need, w);
+	aim_locked(s, need);
+	if (w) {
+		w->priv.need = need;
+		waiters_add(&s->waiters, w);
+	} else {
 		s->wanted = true;
-		return -EAGAIN;
 	}
-	waiters_add(&s->waiters, w);
-	return 0;
+	asked_for_locked(p, s);
+	return w ? 0 : -EAGAIN;
 }
 
 int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
-	     uint64_t off, struct pool_span *out, struct pool_waiter *w)
+	     uint64_t off, size_t want, struct pool_span *out,
+	     struct pool_waiter *w)
 {
 	uint64_t size;
+	size_t need;
 	struct key k;
 	int ret;
 
@@ -534,18 +723,25 @@ int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
 		return ret;
 	if (!key_at(s, stream, off, &k))
 		return -EINVAL;
+	need = (size_t)(off - k.start);
+	need = want < k.len - need ? need + want : k.len;
 	if (w)
 		w->priv.list = NULL;
 	pthread_mutex_lock(&p->lock);
-	ret = get_locked(p, &k, out, w);
+	ret = get_locked(p, &k, need, out, w);
 	pthread_mutex_unlock(&p->lock);
 	return ret;
 }
 
-void pool_put(struct pool *p, struct pool_span *span)
+void pool_put(struct pool *p, struct pool_span *span, size_t given)
 {
+	struct slot *s = span->slot;
+
 	pthread_mutex_lock(&p->lock);
-	unref_locked(p, span->slot);
+	s->given += given;
+	if (s->given >= s->key.len)
+		view_of(p, s)->spent = true;
+	unref_locked(p, s);
 	pthread_mutex_unlock(&p->lock);
 	span->slot = NULL;
 	span->data = NULL;
@@ -557,6 +753,18 @@ static struct slot *slot_of_list(struct pool *p, struct pool_waiters *l)
 	if (l == &p->starved)
 		return NULL;
 	return (struct slot *)((char *)l - offsetof(struct slot, waiters));
+}
+
+/* Nobody waits for what @s was queued for. */
+static void give_up_locked(struct pool *p, struct slot *s)
+{
+	unqueue_locked(p, s);
+	s->target = s->filled;
+	if (s->filled)
+		view_of(p, s)->state = POOL_SLOT_READY;
+	else
+		empty_locked(p, s);
+	slot_freed_locked(p);
 }
 
 bool pool_cancel(struct pool *p, struct pool_waiter *w)
@@ -572,26 +780,26 @@ bool pool_cancel(struct pool *p, struct pool_waiter *w)
 	}
 	waiters_remove(w);
 	s = slot_of_list(p, l);
-	if (s && !l->first && !s->wanted && !s->running &&
-	    view_of(p, s)->refs == 0) {
-		unqueue_locked(p, s);
-		empty_locked(p, s);
-		slot_freed_locked(p);
-	}
+	if (s && !l->first && !s->wanted && s->queued)
+		give_up_locked(p, s);
 	pthread_mutex_unlock(&p->lock);
 	return true;
 }
 
 void pool_ahead(struct pool *p, struct pool_source *s, unsigned int stream,
-		uint64_t off, unsigned int spans)
+		const void *handle, const struct access_guess *guess,
+		unsigned int spans)
 {
-	struct key k;
-
-	if (!key_at(s, stream, off, &k))
-		return;
 	pthread_mutex_lock(&p->lock);
-	pool_readahead_wish(&p->readahead, s, stream, k.start + k.len, spans);
+	pool_readahead_wish(&p->readahead, s, handle, stream, guess, spans);
 	pthread_cond_signal(&p->work);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void pool_leave(struct pool *p, const void *handle)
+{
+	pthread_mutex_lock(&p->lock);
+	pool_readahead_leave(&p->readahead, handle);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -611,7 +819,7 @@ static bool detach_locked(struct pool *p, struct slot *s)
 {
 	struct pool_slot_view *v = view_of(p, s);
 
-	if (v->state == POOL_SLOT_FILLING && v->refs == 0)
+	if (s->queued)
 		unqueue_locked(p, s);
 	unhash_locked(p, s);
 	v->state = POOL_SLOT_FILLING;
@@ -652,6 +860,7 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 	}
 	out->hits = p->hits;
 	out->decodes = p->decodes;
+	out->bytes = p->bytes;
 	out->ahead = p->ahead;
 	out->waits = p->waits;
 	pthread_mutex_unlock(&p->lock);

@@ -7,17 +7,25 @@ static bool idle(const struct pool_slot_view *v)
 	return v->state == POOL_SLOT_READY && v->refs == 0;
 }
 
-/* The better of two candidates, -1 being none: empty before idle, and then
- * the one used longer ago. */
+/* The order in which slots are taken, the smaller first. */
+static unsigned int rank(const struct pool_slot_view *v)
+{
+	if (v->state == POOL_SLOT_EMPTY)
+		return 1;
+	return v->spent ? 0 : 2;
+}
+
+/* The better of two candidates, -1 being none; of equal ones that which was
+ * used longer ago. */
 static ptrdiff_t better(const struct pool_slot_view *v, ptrdiff_t a,
 			ptrdiff_t b)
 {
 	if (a < 0)
 		return b;
+	if (rank(&v[a]) != rank(&v[b]))
+		return rank(&v[a]) < rank(&v[b]) ? a : b;
 	if (v[a].state == POOL_SLOT_EMPTY)
 		return a;
-	if (v[b].state == POOL_SLOT_EMPTY)
-		return b;
 	return v[b].last_use < v[a].last_use ? b : a;
 }
 
@@ -52,16 +60,16 @@ ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
 
 /* ---- what to decode ahead ---- */
 
-/* The wish for this stream, or else a free place, or else the oldest. */
-static struct pool_readahead_wish *place(struct readahead *r, void *source,
-					 unsigned int stream)
+/* The wish of this reader, or else a free place, or else the oldest. */
+static struct pool_wish *place_of(struct readahead *r, const void *handle,
+				  unsigned int run)
 {
-	struct pool_readahead_wish *best = &r->wishes[0];
+	struct pool_wish *best = &r->wishes[0];
 
-	for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
-		struct pool_readahead_wish *w = &r->wishes[i];
+	for (size_t i = 0; i < READAHEAD_WISHES; i++) {
+		struct pool_wish *w = &r->wishes[i];
 
-		if (w->source == source && w->stream == stream)
+		if (w->handle == handle && w->guess.run == run)
 			return w;
 		if (best->spans && (!w->spans || w->since < best->since))
 			best = w;
@@ -69,24 +77,26 @@ static struct pool_readahead_wish *place(struct readahead *r, void *source,
 	return best;
 }
 
-void pool_readahead_wish(struct readahead *r, void *source, unsigned int stream,
-			 uint64_t off, unsigned int spans)
+void pool_readahead_wish(struct readahead *r, void *source, const void *handle,
+			 unsigned int stream, const struct access_guess *guess,
+			 unsigned int spans)
 {
-	struct pool_readahead_wish *w = place(r, source, stream);
+	struct pool_wish *w = place_of(r, handle, guess->run);
 
-	if (!spans && (w->source != source || w->stream != stream))
-		return;
-	w->source = source;
-	w->stream = stream;
-	w->off = off;
-	w->spans = spans;
-	w->since = ++r->clock;
+	*w = (struct pool_wish){
+		.source = source,
+		.handle = handle,
+		.stream = stream,
+		.spans = spans,
+		.guess = *guess,
+		.since = ++r->clock,
+	};
 }
 
-struct pool_readahead_wish *pool_readahead_next(struct readahead *r)
+struct pool_wish *pool_readahead_next(struct readahead *r)
 {
-	for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
-		size_t at = (r->turn + i) % READAHEAD_STREAMS;
+	for (size_t i = 0; i < READAHEAD_WISHES; i++) {
+		size_t at = (r->turn + i) % READAHEAD_WISHES;
 
 		if (!r->wishes[at].spans)
 			continue;
@@ -96,16 +106,65 @@ struct pool_readahead_wish *pool_readahead_next(struct readahead *r)
 	return NULL;
 }
 
-void pool_readahead_advance(struct pool_readahead_wish *w, uint64_t off)
+bool pool_readahead_place(struct pool_wish *w, uint64_t size, uint64_t *off)
 {
+	const struct access_guess *g = &w->guess;
+	bool inside = g->kind == ACCESS_BACKWARD ? g->off > 0 && g->off <= size
+						 : g->off < size;
+
+	if (inside)
+		*off = g->kind == ACCESS_BACKWARD ? g->off - 1 : g->off;
+	else
+		w->spans = 0;
+	return inside;
+}
+
+size_t pool_readahead_need(const struct pool_wish *w, uint64_t start,
+			   size_t len)
+{
+	const struct access_guess *g = &w->guess;
+	size_t at;
+
+	if (g->kind == ACCESS_FORWARD)
+		return len;
+	at = (size_t)(g->off - start);
+	if (g->kind == ACCESS_BACKWARD)
+		return at;
+	return g->len < len - at ? at + g->len : len;
+}
+
+void pool_readahead_advance(struct pool_wish *w, uint64_t start, size_t len)
+{
+	struct access_guess *g = &w->guess;
+
 	w->spans--;
-	w->off = off;
+	if (g->kind == ACCESS_FORWARD)
+		g->off = start + len;
+	else if (g->kind == ACCESS_BACKWARD)
+		g->off = start;
+	else if (g->stride < 0 && g->off < 0 - (uint64_t)g->stride)
+		w->spans = 0;
+	else
+		g->off += (uint64_t)g->stride;
+}
+
+static void forget(struct pool_wish *w)
+{
+	memset(w, 0, sizeof(*w));
 }
 
 void pool_readahead_drop(struct readahead *r, void *source)
 {
-	for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
+	for (size_t i = 0; i < READAHEAD_WISHES; i++) {
 		if (r->wishes[i].source == source)
-			memset(&r->wishes[i], 0, sizeof(r->wishes[i]));
+			forget(&r->wishes[i]);
+	}
+}
+
+void pool_readahead_leave(struct readahead *r, const void *handle)
+{
+	for (size_t i = 0; i < READAHEAD_WISHES; i++) {
+		if (r->wishes[i].handle == handle)
+			forget(&r->wishes[i]);
 	}
 }

@@ -9,10 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cache/access.h"
+
 enum pool_slot_state {
 	POOL_SLOT_EMPTY,
-	POOL_SLOT_FILLING, /* assigned: queued, being decoded, or failed */
-	POOL_SLOT_READY,
+	POOL_SLOT_FILLING, /* queued, being decoded, or failed */
+	POOL_SLOT_READY,   /* as much of it as was wanted */
 };
 
 /* What matters of a slot. */
@@ -20,13 +22,15 @@ struct pool_slot_view {
 	enum pool_slot_state state;
 	unsigned int refs;
 	bool ahead;	   /* assigned by read-ahead, and not asked for yet */
+	bool spent;	   /* all of it was given out: the kernel has it */
 	uint64_t last_use; /* by a clock that counts assignments and uses */
 	uint64_t born;	   /* by one that counts assignments alone */
 };
 
 /*
- * pool_policy_demand() - the slot for a span that somebody waits for: an empty
- * one, or else the least recently used idle one. -1 if there is none.
+ * pool_policy_demand() - the slot for a span that somebody waits for: a spent
+ * one, which is likely still in the processor's cache, an empty one, or else
+ * the least recently used idle one. -1 if there is none.
  */
 ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n);
 
@@ -42,31 +46,44 @@ ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
 
 /* ---- what to decode ahead ---- */
 
-enum { READAHEAD_STREAMS = 64 };
+enum { READAHEAD_WISHES = 64 };
 
-/* The newest wish of each of the streams that were wished for last, served in
- * turn. */
+/* The newest wish of each of the readers that wished last, served in turn. */
 struct readahead {
-	struct pool_readahead_wish {
+	struct pool_wish {
 		void *source;
+		const void *handle; /* with guess.run: the reader */
 		unsigned int stream;
 		unsigned int spans; /* left to decode; 0: no wish */
-		uint64_t off;	    /* in the next of them */
-		uint64_t since;	    /* order of wishes */
-	} wishes[READAHEAD_STREAMS];
+		struct access_guess guess;
+		uint64_t since; /* order of wishes */
+	} wishes[READAHEAD_WISHES];
 	size_t turn;
 	uint64_t clock;
 };
 
-/* Replaces what was wished for the same stream; beyond READAHEAD_STREAMS, the
- * oldest wish. @spans 0 takes it back. */
-void pool_readahead_wish(struct readahead *r, void *source, unsigned int stream,
-			 uint64_t off, unsigned int spans);
+/* Replaces what the same reader wished for; beyond READAHEAD_WISHES, the oldest
+ * wish. */
+void pool_readahead_wish(struct readahead *r, void *source, const void *handle,
+			 unsigned int stream, const struct access_guess *guess,
+			 unsigned int spans);
 /* The wish whose turn it is, or NULL. */
-struct pool_readahead_wish *pool_readahead_next(struct readahead *r);
-/* One span of it is done or needs not be done; @off is in the next one. */
-void pool_readahead_advance(struct pool_readahead_wish *w, uint64_t off);
-/* Forgets @source. */
+struct pool_wish *pool_readahead_next(struct readahead *r);
+
+/*
+ * pool_readahead_place() - an offset in the span that @w wants next.
+ * @size: of the stream
+ * False, and no wish is left, where that is outside the stream.
+ */
+bool pool_readahead_place(struct pool_wish *w, uint64_t size, uint64_t *off);
+/* How many bytes of that span, which is at [@start, @start + @len). */
+size_t pool_readahead_need(const struct pool_wish *w, uint64_t start,
+			   size_t len);
+/* That span is done or needs not be done. */
+void pool_readahead_advance(struct pool_wish *w, uint64_t start, size_t len);
+
+/* Forgets what was wished for of @source, or by @handle. */
 void pool_readahead_drop(struct readahead *r, void *source);
+void pool_readahead_leave(struct readahead *r, const void *handle);
 
 #endif

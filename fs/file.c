@@ -8,10 +8,6 @@
 #include "fs/workers.h"
 
 enum {
-	/* Requests of read-ahead reach us out of order, but not by more. */
-	NEAR_BYTES = 2 << 20,
-	/* A reader is sequential from so many bytes in a row on. */
-	STREAK_BYTES = 256 << 10,
 	/* The largest request is a span long; spans are cut short where a
 	 * block ends, but by less than half. */
 	SPANS_A_READ = 3,
@@ -45,8 +41,10 @@ struct file {
 	uint64_t size;
 	int64_t mtime;
 	struct source *source;	   /* protected by fs->lock */
-	uint64_t expected, streak; /* likewise: of a sequential reader */
 	struct file *next, **link; /* likewise: of all handles */
+	/* How it is read; NULL where the file is too small to tell. */
+	struct access *access; /* protected by access_lock */
+	pthread_mutex_t access_lock;
 };
 
 int file_table_create(struct files **out, struct pool *pool, unsigned int ahead)
@@ -173,6 +171,7 @@ int file_open_text(struct files *fs, const char *text, size_t len,
 	f->source = s;
 	f->size = len;
 	f->mtime = mtime;
+	pthread_mutex_init(&f->access_lock, NULL);
 	list_handle(fs, f);
 	*out = f;
 	return 0;
@@ -207,7 +206,10 @@ int file_open(struct files *fs, struct store_object *o, unsigned int stream,
 		return err;
 	}
 	f = calloc(1, sizeof(*f));
-	if (!f) {
+	if (f && size > ACCESS_STREAK_BYTES)
+		f->access = calloc(1, sizeof(*f->access));
+	if (!f || (size > ACCESS_STREAK_BYTES && !f->access)) {
+		free(f);
 		store_release(o);
 		return -ENOMEM;
 	}
@@ -217,9 +219,11 @@ int file_open(struct files *fs, struct store_object *o, unsigned int stream,
 	f->mtime = mtime;
 	f->source = source_get(fs, o);
 	if (!f->source) {
+		free(f->access);
 		free(f);
 		return -ENOMEM;
 	}
+	pthread_mutex_init(&f->access_lock, NULL);
 	list_handle(fs, f);
 	*out = f;
 	return 0;
@@ -234,7 +238,11 @@ void file_close(struct file *f)
 	if (f->next)
 		f->next->link = f->link;
 	pthread_mutex_unlock(&f->fs->lock);
+	if (f->access)
+		pool_leave(f->fs->pool, f);
 	source_put(f->fs, f->source);
+	pthread_mutex_destroy(&f->access_lock);
+	free(f->access);
 	free(f);
 }
 
@@ -283,27 +291,26 @@ int file_replace(struct file *f, struct store_object *o)
 
 /* ---- reading ---- */
 
-/* Does this read go on where the last ones were? Then what follows will be
- * wanted too. */
-static bool is_sequential(struct file *f, size_t len, uint64_t off)
+/* Has what this reader will likely want next decoded ahead. */
+static void look_ahead(struct file *f, struct source *s, size_t len,
+		       uint64_t off)
 {
-	bool near, sequential;
+	struct access_guess guess;
 
-	pthread_mutex_lock(&f->fs->lock);
-	near = off <= f->expected + NEAR_BYTES &&
-	       off + NEAR_BYTES >= f->expected;
-	f->streak = near ? f->streak + len : 0;
-	if (!near || off + len > f->expected)
-		f->expected = off + len;
-	sequential = f->streak >= STREAK_BYTES;
-	pthread_mutex_unlock(&f->fs->lock);
-	return sequential;
+	if (!f->access)
+		return;
+	pthread_mutex_lock(&f->access_lock);
+	guess = access_note(f->access, off, len);
+	pthread_mutex_unlock(&f->access_lock);
+	if (guess.kind != ACCESS_RANDOM)
+		pool_ahead(f->fs->pool, &s->pool, f->stream, f, &guess,
+			   f->fs->ahead);
 }
 
 /* Pinned: the span that holds b->next. */
 static void add_span(struct file_bytes *b, const struct pool_span *s)
 {
-	uint64_t end = s->start + s->len, wanted = b->off + b->len;
+	uint64_t end = s->start + s->there, wanted = b->off + b->len;
 	size_t n = (size_t)((end < wanted ? end : wanted) - b->next);
 
 	b->span[b->spans++] = *s;
@@ -319,7 +326,8 @@ static int get_span(struct file_bytes *b, struct pool_waiter *w)
 	struct pool_span span;
 	int r;
 
-	r = pool_get(b->files->pool, &s->pool, b->stream, b->next, &span, w);
+	r = pool_get(b->files->pool, &s->pool, b->stream, b->next,
+		     (size_t)(b->off + b->len - b->next), &span, w);
 	if (r == 1)
 		add_span(b, &span);
 	return r;
@@ -336,10 +344,12 @@ static int pin_all(struct file_bytes *b, struct pool_waiter *w)
 	return r;
 }
 
-static void unpin_all(struct file_bytes *b)
+/* @given: were their bytes handed to a reader? */
+static void unpin_all(struct file_bytes *b, bool given)
 {
 	for (unsigned int i = 0; i < b->spans; i++)
-		pool_put(b->files->pool, &b->span[i]);
+		pool_put(b->files->pool, &b->span[i],
+			 given ? b->part[i].len : 0);
 	b->spans = b->n = 0;
 	b->next = b->off;
 }
@@ -396,7 +406,7 @@ static void end_turn(struct files *fs)
 	}
 	pthread_mutex_unlock(&fs->lock);
 	if (w)
-		w->wake(w, 0);
+		w->wake(w, FILE_ASK_AGAIN);
 }
 
 static void begin_read(struct file *f, size_t len, uint64_t off,
@@ -409,9 +419,7 @@ static void begin_read(struct file *f, size_t len, uint64_t off,
 	b->stream = f->stream;
 	b->off = b->next = off;
 	b->len = len;
-	if (!s->text && is_sequential(f, len, off))
-		pool_ahead(f->fs->pool, &s->pool, f->stream, off + len - 1,
-			   f->fs->ahead);
+	look_ahead(f, s, len, off);
 }
 
 static int read_text(struct file_bytes *b, const char *text)
@@ -441,11 +449,9 @@ int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 		r = pin_all(out, NULL);
 		if (r != -EAGAIN)
 			return r;
-		unpin_all(out);
-		if (!w) {
-			file_done(out);
+		unpin_all(out, false);
+		if (!w)
 			return -EAGAIN;
-		}
 		if (!take_turn(f->fs, out, w))
 			return 0;
 	}
@@ -454,14 +460,14 @@ int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	return pin_all(out, &w->pool);
 }
 
-void file_done(struct file_bytes *b)
+void file_done(struct file_bytes *b, bool given)
 {
 	struct files *fs = b->files;
 	bool turn = b->turn;
 
 	if (!fs)
 		return;
-	unpin_all(b);
+	unpin_all(b, given);
 	source_put(fs, b->source);
 	*b = (struct file_bytes){0};
 	if (turn)

@@ -57,9 +57,16 @@ struct file_bytes {
 	bool turn;
 };
 
+enum { FILE_ASK_AGAIN = 1 };
+
 /* Who waits for a read; embedded by the caller, who sets wake only. */
 struct file_waiter {
-	/* Once, on any thread, no lock held: ask again; or the error. */
+	/*
+	 * Once, no lock held. @err 0: on the thread that decoded, others may
+	 * wait for it, and the bytes are there; ask again. FILE_ASK_AGAIN:
+	 * from inside somebody's file_done(); ask again, but not from in here.
+	 * Or the error.
+	 */
 	void (*wake)(struct file_waiter *w, int err);
 	/* The module's own. */
 	struct pool_waiter pool;
@@ -70,15 +77,16 @@ struct file_waiter {
 /*
  * file_read() - up to @len bytes from @off, fewer only at the end.
  * 1 with @out filled; 0 where @w will be woken, to ask again with the same
- * @out (with @w NULL: -EAGAIN instead); -EBADMSG: the cached file is damaged,
- * see file_object() and file_replace(); -EIO, -ENOMEM, ...
+ * @out (with @w NULL: -EAGAIN instead, to ask again with one); -EBADMSG: the
+ * cached file is damaged, see file_object() and file_replace(); -EIO, -ENOMEM,
+ * ...
  * @out begins zeroed, and goes to file_done() at the end, whatever came.
  */
 int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	      struct file_waiter *w);
-/* May come after the handle was closed: once the kernel has its answer, it may
- * release the handle at any moment. */
-void file_done(struct file_bytes *b);
+/* @given: the bytes were handed out. May come after the handle was closed: once
+ * the kernel has its answer, it may release the handle at any moment. */
+void file_done(struct file_bytes *b, bool given);
 
 /* The object behind a handle, with a reference for the caller; NULL for text
  * and small objects. */

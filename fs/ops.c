@@ -516,9 +516,9 @@ static int read_on(struct call *c, struct parked *p)
 			      p ? &p->file_waiter : NULL);
 		if (r == 0 || r == -EAGAIN)
 			return -EINPROGRESS;
-		if (!is_damage(r))
+		if (!is_damage(r) || (p && p->direct))
 			return r;
-		file_done(&c->bytes);
+		file_done(&c->bytes, false);
 		r = heal(c, p);
 		if (r)
 			return r;
@@ -534,7 +534,7 @@ static int read_bytes(struct call *c, struct parked *p)
 	if (r < 0 && (c->healing || !is_damage(r)))
 		return r;
 	if (c->healing || is_damage(r)) {
-		file_done(&c->bytes);
+		file_done(&c->bytes, false);
 		r = heal(c, p);
 		if (r)
 			return r;
@@ -550,7 +550,7 @@ static int try_read(struct call *c, struct parked *p)
 		return r;
 	if (r == 1)
 		reply_bytes(c);
-	file_done(&c->bytes);
+	file_done(&c->bytes, r == 1);
 	return r == 1 ? 0 : r;
 }
 
@@ -568,7 +568,7 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off,
 		.size = size,
 	};
 
-	parked_run(&o->parking, &c);
+	parked_read(&o->parking, &c);
 }
 
 static int try_release(struct call *c, struct parked *p)

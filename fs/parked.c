@@ -11,12 +11,19 @@ static void on_wake(struct waiter *w)
 	workers_submit(p->parking->workers, &p->work);
 }
 
+static void try_directly(struct parked *p);
+
 static void on_bytes(struct file_waiter *w, int err)
 {
 	struct parked *p = container_of(w, struct parked, file_waiter);
 
-	p->call.woken = err;
-	workers_submit(p->parking->workers, &p->work);
+	p->call.woken = err == FILE_ASK_AGAIN ? 0 : err;
+	if (err)
+		p->direct = false;
+	if (p->direct)
+		try_directly(p);
+	else
+		workers_submit(p->parking->workers, &p->work);
 }
 
 /* With the request's lock held: only hands on. */
@@ -89,14 +96,30 @@ static void try_again(struct work *work)
 	parked_free(p);
 }
 
-void parked_later(struct parking *parking, struct call *c)
+static void try_directly(struct parked *p)
+{
+	int r = p->call.attempt(&p->call, p);
+
+	if (r == -EINPROGRESS)
+		return;
+	if (r) {
+		p->direct = false;
+		p->call.woken = r;
+		workers_submit(p->parking->workers, &p->work);
+		return;
+	}
+	parked_free(p);
+}
+
+/* NULL, and an answer is given, for want of memory. */
+static struct parked *park(struct parking *parking, const struct call *c)
 {
 	struct parked *p = calloc(1, sizeof(*p));
 
 	if (!p) {
 		free(c->name);
 		fuse_reply_err(c->req, ENOMEM);
-		return;
+		return NULL;
 	}
 	p->work.run = try_again;
 	p->waiter.wake = on_wake;
@@ -105,7 +128,33 @@ void parked_later(struct parking *parking, struct call *c)
 	p->call = *c;
 	p->call.parked = p;
 	count(parking);
-	workers_submit(parking->workers, &p->work);
+	return p;
+}
+
+void parked_later(struct parking *parking, struct call *c)
+{
+	struct parked *p = park(parking, c);
+
+	if (p)
+		workers_submit(parking->workers, &p->work);
+}
+
+void parked_read(struct parking *parking, struct call *c)
+{
+	int r = c->attempt(c, NULL);
+	struct parked *p;
+
+	if (r == -EINPROGRESS) {
+		p = park(parking, c);
+		if (!p) {
+			file_done(&c->bytes, false);
+			return;
+		}
+		p->direct = true;
+		try_directly(p);
+	} else if (r) {
+		reply_error(c, r);
+	}
 }
 
 void parked_run(struct parking *parking, struct call *c)

@@ -62,6 +62,7 @@ struct parked {
 	struct file_waiter file_waiter;
 	struct parking *parking;
 	bool armed;
+	bool direct; /* tried by whoever has the bytes; see parked_read() */
 	struct call call;
 };
 
@@ -75,6 +76,14 @@ struct parking {
 
 /* Tries @c now, on the FUSE thread; copies and parks it if it must wait. */
 void parked_run(struct parking *p, struct call *c);
+
+/*
+ * The same for a READ, which waits for no more than a decode: it has its waiter
+ * at once and is tried again by the thread that decoded its bytes, which has
+ * them in its processor's cache. An attempt that fails there is made once more
+ * on a worker, with the error in `woken`, and may take its time.
+ */
+void parked_read(struct parking *p, struct call *c);
 
 /* Straight to a worker, for what takes longer than the loop should. */
 void parked_later(struct parking *p, struct call *c);

@@ -14,6 +14,7 @@
 #include "cache/archive.h"
 #include "cache/checkpoints.h"
 #include "tests/support/archives.h"
+#include "tests/support/spans.h"
 
 static struct archives dir;
 
@@ -147,7 +148,7 @@ static ssize_t decode_at(struct object *o, unsigned int stream, uint64_t off,
 	checkpoints_span_at(o->cp, stream, off, &span, start, &len);
 	assert_true(*start <= off && off - *start < len);
 	assert_true(len <= CHECKPOINTS_SPAN);
-	n = checkpoints_decode(o->cp, o->fd, stream, span, o->span);
+	n = spans_decode(o->cp, o->fd, stream, span, o->span, len);
 	assert_true(n < 0 || (size_t)n == len);
 	return n;
 }
@@ -251,10 +252,8 @@ static void test_checkpoints__members_of_one_archive_are_streams(void **state)
 	assert_int_equal(checkpoints_stream_size(o.cp, 6, &size), -EOPNOTSUPP);
 	check_stream(&o, 7, (const unsigned char *)"a,b\n", 4);
 	assert_int_equal(checkpoints_stream_size(o.cp, 8, &size), -ENOENT);
-	assert_int_equal(checkpoints_decode(o.cp, o.fd, 2, 0, o.span),
-			 -EBADMSG);
-	assert_int_equal(checkpoints_decode(o.cp, o.fd, 4, 0, o.span),
-			 -EBADMSG);
+	assert_int_equal(spans_decode(o.cp, o.fd, 2, 0, o.span, 1), -EBADMSG);
+	assert_int_equal(spans_decode(o.cp, o.fd, 4, 0, o.span, 1), -EBADMSG);
 	free(text);
 	object_close(&o);
 }
@@ -562,8 +561,7 @@ static void test_checkpoints__an_index_cut_anywhere_is_refused(void **state)
 			fail_msg("taken at %ju", (uintmax_t)len);
 	}
 	/* And the one that was loaded before has lost its file. */
-	assert_int_equal(checkpoints_decode(o.cp, o.fd, 1, 0, o.span),
-			 -EBADMSG);
+	assert_int_equal(spans_decode(o.cp, o.fd, 1, 0, o.span, 1), -EBADMSG);
 	close(fd);
 	object_close(&o);
 }
@@ -614,6 +612,101 @@ static void test_checkpoints__the_index_is_small(void **state)
 	object_close(&o);
 }
 
+/* ---- spans in parts ---- */
+
+/* Decodes [from, to) of a span by @d, which it leaves paused in @paused. */
+static size_t decode_part(struct object *o, unsigned int stream, uint64_t span,
+			  struct checkpoints_decoder *d, size_t from, size_t to,
+			  unsigned char *paused)
+{
+	ssize_t n;
+
+	if (from)
+		checkpoints_resume(d, paused);
+	n = checkpoints_decode(o->cp, o->fd, stream, span, d, o->span, from,
+			       to);
+	assert_true(n >= (ssize_t)to);
+	checkpoints_pause(d, paused);
+	return (size_t)n;
+}
+
+/* Two decoders take turns at a span, a random number of bytes each. */
+static void check_parts(struct object *o, unsigned int stream, uint64_t span,
+			const unsigned char *plain, size_t len, uint64_t *seed)
+{
+	static unsigned char paused[CHECKPOINTS_PAUSED_BYTES];
+	struct checkpoints_decoder *d[2];
+	size_t done = 0;
+
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(checkpoints_decoder_create(&d[i]), 0);
+	for (int turn = 0; done < len; turn++) {
+		size_t to = done + 1 + archives_random(seed) % 200000;
+		size_t before = done;
+
+		if (to > len)
+			to = len;
+		done = decode_part(o, stream, span, d[turn % 2], done, to,
+				   paused);
+		assert_true(done == len || done % CHECKPOINTS_PIECE == 0);
+		assert_true(done < to + CHECKPOINTS_PIECE);
+		assert_memory_equal(o->span + before, plain + before,
+				    done - before);
+	}
+	assert_int_equal(done, len);
+	for (int i = 0; i < 2; i++)
+		checkpoints_decoder_free(d[i]);
+}
+
+static void check_all_in_parts(const char *name, unsigned int stream,
+			       const char *plain_name)
+{
+	uint64_t seed = 7, span, start;
+	unsigned char *plain;
+	struct object o;
+	size_t size, len;
+
+	object_load(&o, name);
+	plain = archives_read(&dir, plain_name, &size);
+	for (uint64_t off = 0; off < size; off = start + len) {
+		checkpoints_span_at(o.cp, stream, off, &span, &start, &len);
+		check_parts(&o, stream, span, plain + start, len, &seed);
+	}
+	free(plain);
+	object_close(&o);
+}
+
+static void test_checkpoints__a_span_is_decoded_in_parts(void **state)
+{
+	(void)state;
+	check_all_in_parts("csv", 1, "csv.plain");
+	check_all_in_parts("csv", 0, "csv.zip");
+}
+
+static void test_checkpoints__damage_is_seen_in_its_part(void **state)
+{
+	const uint64_t where = 100000; /* in the second piece of the zip */
+	struct checkpoints_decoder *d;
+	unsigned char before, after;
+	struct object o;
+
+	(void)state;
+	object_load(&o, "csv");
+	assert_int_equal(checkpoints_decoder_create(&d), 0);
+	assert_int_equal(pread(o.fd, &before, 1, (off_t)where), 1);
+	after = before ^ 1;
+	assert_int_equal(pwrite(o.fd, &after, 1, (off_t)where), 1);
+	assert_int_equal(checkpoints_decode(o.cp, o.fd, 0, 0, d, o.span, 0,
+					    1000),
+			 CHECKPOINTS_PIECE);
+	assert_int_equal(checkpoints_decode(o.cp, o.fd, 0, 0, d, o.span,
+					    CHECKPOINTS_PIECE, where),
+			 -EBADMSG);
+	assert_int_equal(pwrite(o.fd, &before, 1, (off_t)where), 1);
+	checkpoints_decoder_free(d);
+	object_close(&o);
+}
+
 /* ---- several threads ---- */
 
 struct decoder {
@@ -635,7 +728,7 @@ static void *decode_many(void *arg)
 		size_t len;
 
 		checkpoints_span_at(d->o->cp, 1, off, &span, &start, &len);
-		if (checkpoints_decode(d->o->cp, d->o->fd, 1, span, buf) !=
+		if (spans_decode(d->o->cp, d->o->fd, 1, span, buf, len) !=
 			    (ssize_t)len ||
 		    memcmp(buf, d->plain + start, len))
 			d->wrong++;
@@ -766,6 +859,8 @@ int main(void)
 		cmocka_unit_test(test_checkpoints__an_index_is_for_one_object),
 		cmocka_unit_test(test_checkpoints__an_object_cut_short_is_seen),
 		cmocka_unit_test(test_checkpoints__the_index_is_small),
+		cmocka_unit_test(test_checkpoints__a_span_is_decoded_in_parts),
+		cmocka_unit_test(test_checkpoints__damage_is_seen_in_its_part),
 		cmocka_unit_test(test_checkpoints__threads_share_an_index),
 		cmocka_unit_test(
 			test_checkpoints__published_archives_are_exact),

@@ -25,17 +25,21 @@ enum { SPANS = 512, SPAN = 1000 };
 struct checkpoints {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool held;	   /* decodes wait */
-	unsigned int busy; /* decodes under way */
-	int err;	   /* what they come to */
+	bool held;	      /* decodes wait */
+	unsigned int allowed; /* so many steps do not */
+	unsigned int busy;    /* decodes under way */
+	int err;	      /* what they come to */
 	unsigned int count[SPANS];
-	unsigned int total;
-	uint64_t last; /* span */
+	unsigned int total, steps;
+	uint64_t bytes; /* decoded */
+	uint64_t last;	/* span */
+	size_t span;	/* their length */
 };
 
 static void index_init(struct checkpoints *cp)
 {
 	memset(cp, 0, sizeof(*cp));
+	cp->span = SPAN;
 	pthread_mutex_init(&cp->lock, NULL);
 	pthread_cond_init(&cp->changed, NULL);
 }
@@ -70,10 +74,9 @@ static unsigned int index_total(struct checkpoints *cp)
 int checkpoints_stream_size(const struct checkpoints *cp, unsigned int stream,
 			    uint64_t *size)
 {
-	(void)cp;
 	if (stream > 1)
 		return -ENOENT;
-	*size = (uint64_t)SPANS * SPAN;
+	*size = (uint64_t)SPANS * cp->span;
 	return 0;
 }
 
@@ -81,11 +84,10 @@ void checkpoints_span_at(const struct checkpoints *cp, unsigned int stream,
 			 uint64_t off, uint64_t *span, uint64_t *start,
 			 size_t *len)
 {
-	(void)cp;
 	(void)stream;
-	*span = off / SPAN;
-	*start = *span * SPAN;
-	*len = SPAN;
+	*span = off / cp->span;
+	*start = *span * cp->span;
+	*len = cp->span;
 }
 
 static unsigned char byte_of(unsigned int stream, uint64_t span)
@@ -93,26 +95,62 @@ static unsigned char byte_of(unsigned int stream, uint64_t span)
 	return (unsigned char)(span * 7 + stream);
 }
 
+int checkpoints_decoder_create(struct checkpoints_decoder **out)
+{
+	*out = NULL;
+	return 0;
+}
+
+void checkpoints_decoder_free(struct checkpoints_decoder *d)
+{
+	assert_null(d);
+}
+
+/* Where a decoder stands is told by the bytes that are there. */
+void checkpoints_pause(const struct checkpoints_decoder *d, void *room)
+{
+	(void)d;
+	memset(room, 0xaa, CHECKPOINTS_PAUSED_BYTES);
+}
+
+void checkpoints_resume(struct checkpoints_decoder *d, const void *room)
+{
+	const unsigned char *paused = room;
+
+	(void)d;
+	for (size_t i = 0; i < CHECKPOINTS_PAUSED_BYTES; i++)
+		assert_int_equal(paused[i], 0xaa);
+}
+
 ssize_t checkpoints_decode(const struct checkpoints *c, int fd,
-			   unsigned int stream, uint64_t span, void *buf)
+			   unsigned int stream, uint64_t span,
+			   struct checkpoints_decoder *d, void *buf,
+			   size_t from, size_t to)
 {
 	struct checkpoints *cp = (struct checkpoints *)c;
 	int err;
 
 	(void)fd;
+	(void)d;
+	to = (to + CHECKPOINTS_PIECE - 1) / CHECKPOINTS_PIECE *
+	     CHECKPOINTS_PIECE;
+	if (to > cp->span)
+		to = cp->span;
 	pthread_mutex_lock(&cp->lock);
-	cp->count[span]++;
-	cp->total++;
+	cp->count[span] += from == 0;
+	cp->total += from == 0;
+	cp->steps++;
+	cp->bytes += to - from;
 	cp->last = span;
 	cp->busy++;
 	pthread_cond_broadcast(&cp->changed);
-	while (cp->held)
+	while (cp->held && cp->steps > cp->allowed)
 		pthread_cond_wait(&cp->changed, &cp->lock);
 	err = cp->err;
 	cp->busy--;
 	pthread_mutex_unlock(&cp->lock);
-	memset(buf, byte_of(stream, span), SPAN);
-	return err ? err : SPAN;
+	memset((char *)buf + from, byte_of(stream, span), to - from);
+	return err ? err : (ssize_t)to;
 }
 
 /* ---- one who waits ---- */
@@ -177,7 +215,7 @@ static int get(struct pool *p, struct pool_source *s, unsigned int stream,
 
 	reader_init(&r);
 	for (;;) {
-		int ret = pool_get(p, s, stream, off, out, &r.waiter);
+		int ret = pool_get(p, s, stream, off, 1, out, &r.waiter);
 
 		if (ret)
 			return ret;
@@ -203,7 +241,19 @@ static void fetch(struct pool *p, struct pool_source *s, unsigned int stream,
 
 	assert_int_equal(get(p, s, stream, off, &sp), 1);
 	check_span(&sp, stream, off);
-	pool_put(p, &sp);
+	pool_put(p, &sp, 0);
+}
+
+/* The @spans spans after the one that holds @off. */
+static void ahead(struct pool *p, struct pool_source *s, uint64_t off,
+		  unsigned int spans)
+{
+	const struct access_guess guess = {
+		.kind = ACCESS_FORWARD,
+		.off = (off / SPAN + 1) * SPAN,
+	};
+
+	pool_ahead(p, s, 1, p, &guess, spans);
 }
 
 struct fixture {
@@ -262,7 +312,7 @@ static void test_pool__many_who_wait_for_a_span_share_it(void **state)
 	index_hold(&f.index, true);
 	for (int i = 0; i < 10; i++) {
 		reader_init(&r[i]);
-		assert_int_equal(pool_get(f.pool, &f.source, 1, 5, &sp,
+		assert_int_equal(pool_get(f.pool, &f.source, 1, 5, 1, &sp,
 					  &r[i].waiter),
 				 0);
 	}
@@ -282,9 +332,9 @@ static void test_pool__what_can_not_be_asked_for(void **state)
 	(void)state;
 	begin(&f, 4, 1);
 	reader_init(&r);
-	assert_int_equal(pool_get(f.pool, &f.source, 7, 0, &sp, &r.waiter),
+	assert_int_equal(pool_get(f.pool, &f.source, 7, 0, 1, &sp, &r.waiter),
 			 -ENOENT);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, SPANS * SPAN, &sp,
+	assert_int_equal(pool_get(f.pool, &f.source, 1, SPANS * SPAN, 1, &sp,
 				  &r.waiter),
 			 -EINVAL);
 	end(&f);
@@ -302,7 +352,7 @@ static void test_pool__failure_reaches_all_and_is_forgotten(void **state)
 	index_hold(&f.index, true);
 	for (int i = 0; i < 3; i++) {
 		reader_init(&r[i]);
-		assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp,
+		assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp,
 					  &r[i].waiter),
 				 0);
 	}
@@ -326,14 +376,16 @@ static void test_pool__without_a_waiter_it_never_waits(void **state)
 	(void)state;
 	begin(&f, 4, 1);
 	index_hold(&f.index, true);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, NULL), -EAGAIN);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, NULL),
+			 -EAGAIN);
 	index_await(&f.index, 1);
 	reader_init(&r);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, &r.waiter), 0);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, &r.waiter),
+			 0);
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&r), 0);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, NULL), 1);
-	pool_put(f.pool, &sp);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, NULL), 1);
+	pool_put(f.pool, &sp, 0);
 	assert_int_equal(index_total(&f.index), 1);
 	end(&f);
 }
@@ -355,16 +407,17 @@ test_pool__when_all_is_pinned_the_first_to_ask_is_first(void **state)
 		reader_init(&r[i]);
 		/* The third wants what the first does. */
 		assert_int_equal(pool_get(f.pool, &f.source, 1,
-					  (100 + i % 2) * SPAN, &sp,
+					  (100 + i % 2) * SPAN, 1, &sp,
 					  &r[i].waiter),
 				 0);
 	}
 	pool_stats(f.pool, &st);
 	assert_int_equal(st.waits, 3);
 	assert_int_equal(st.pinned, 4);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 200 * SPAN, &sp, NULL),
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 200 * SPAN, 1, &sp,
+				  NULL),
 			 -EAGAIN);
-	pool_put(f.pool, &pinned[2]);
+	pool_put(f.pool, &pinned[2], 0);
 	assert_int_equal(reader_await(&r[0]), 0);
 	assert_int_equal(reader_await(&r[2]), 0);
 	assert_int_equal(f.index.count[100], 1);
@@ -377,7 +430,7 @@ test_pool__when_all_is_pinned_the_first_to_ask_is_first(void **state)
 		if (i == 2)
 			continue;
 		check_span(&pinned[i], 1, i * SPAN);
-		pool_put(f.pool, &pinned[i]);
+		pool_put(f.pool, &pinned[i], 0);
 	}
 	end(&f);
 }
@@ -397,13 +450,13 @@ static void eager_ready(struct pool_waiter *w, int err)
 	int ret;
 
 	if (!err) {
-		ret = pool_get(e->f->pool, &e->f->source, 1, e->off, &sp,
+		ret = pool_get(e->f->pool, &e->f->source, 1, e->off, 1, &sp,
 			       &e->waiter);
 		err = ret == 1 && sp.data[0] == byte_of(1, e->off / SPAN)
 			      ? 0
 			      : -EIO;
 		if (ret == 1)
-			pool_put(e->f->pool, &sp);
+			pool_put(e->f->pool, &sp, 0);
 	}
 	reader_ready(&e->done.waiter, err);
 }
@@ -425,15 +478,15 @@ static void test_pool__ready_gets_its_span_however_tight_it_is(void **state)
 		e[i].f = &f;
 		e[i].off = (10 + i) * SPAN;
 		reader_init(&e[i].done);
-		assert_int_equal(pool_get(f.pool, &f.source, 1, e[i].off, &sp,
-					  &e[i].waiter),
+		assert_int_equal(pool_get(f.pool, &f.source, 1, e[i].off, 1,
+					  &sp, &e[i].waiter),
 				 0);
 	}
 	for (unsigned int i = 0; i < N; i++)
 		assert_int_equal(reader_await(&e[i].done), 0);
 	assert_int_equal(index_total(&f.index), 3 + N);
 	for (unsigned int i = 0; i < 3; i++)
-		pool_put(f.pool, &pinned[i]);
+		pool_put(f.pool, &pinned[i], 0);
 	end(&f);
 }
 
@@ -448,8 +501,8 @@ static void test_pool__a_cancelled_waiter_is_not_called(void **state)
 	index_hold(&f.index, true);
 	for (unsigned int i = 0; i < 3; i++) {
 		reader_init(&r[i]);
-		assert_int_equal(pool_get(f.pool, &f.source, 1, i * SPAN, &sp,
-					  &r[i].waiter),
+		assert_int_equal(pool_get(f.pool, &f.source, 1, i * SPAN, 1,
+					  &sp, &r[i].waiter),
 				 0);
 	}
 	index_await(&f.index, 1); /* the worker is at span 0 */
@@ -464,8 +517,8 @@ static void test_pool__a_cancelled_waiter_is_not_called(void **state)
 	/* What had begun is kept; what had not was given up. */
 	assert_int_equal(f.index.count[0], 1);
 	assert_int_equal(f.index.count[1], 0);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, NULL), 1);
-	pool_put(f.pool, &sp);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, NULL), 1);
+	pool_put(f.pool, &sp, 0);
 	end(&f);
 }
 
@@ -483,15 +536,15 @@ static void test_pool__cancelling_leaves_others_their_place(void **state)
 	for (unsigned int i = 0; i < 2; i++) {
 		reader_init(&r[i]);
 		assert_int_equal(pool_get(f.pool, &f.source, 1, (50 + i) * SPAN,
-					  &sp, &r[i].waiter),
+					  1, &sp, &r[i].waiter),
 				 0);
 	}
 	assert_true(pool_cancel(f.pool, &r[0].waiter));
-	pool_put(f.pool, &pinned[0]);
+	pool_put(f.pool, &pinned[0], 0);
 	assert_int_equal(reader_await(&r[1]), 0);
 	assert_int_equal(f.index.count[50], 0);
 	for (unsigned int i = 1; i < 4; i++)
-		pool_put(f.pool, &pinned[i]);
+		pool_put(f.pool, &pinned[i], 0);
 	end(&f);
 }
 
@@ -522,7 +575,7 @@ static void test_pool__decodes_ahead_but_never_the_whole_pool(void **state)
 	(void)state;
 	begin(&f, 8, 2);
 	fetch(f.pool, &f.source, 1, 10 * SPAN);
-	pool_ahead(f.pool, &f.source, 1, 10 * SPAN + 5, 100);
+	ahead(f.pool, &f.source, 10 * SPAN + 5, 100);
 	index_await(&f.index, 1 + 4);
 	for (uint64_t i = 11; i < 15; i++)
 		fetch(f.pool, &f.source, 1, i * SPAN);
@@ -549,10 +602,11 @@ static void test_pool__a_newer_wish_replaces_the_older(void **state)
 	begin(&f, 16, 1);
 	index_hold(&f.index, true);
 	reader_init(&r);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, &r.waiter), 0);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, &r.waiter),
+			 0);
 	index_await(&f.index, 1);
-	pool_ahead(f.pool, &f.source, 1, 100 * SPAN, 3);
-	pool_ahead(f.pool, &f.source, 1, 200 * SPAN, 2);
+	ahead(f.pool, &f.source, 100 * SPAN, 3);
+	ahead(f.pool, &f.source, 200 * SPAN, 2);
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&r), 0);
 	index_await(&f.index, 3);
@@ -574,11 +628,11 @@ static void test_pool__who_waits_comes_before_ahead(void **state)
 	index_hold(&f.index, true);
 	for (int i = 0; i < 2; i++)
 		reader_init(&r[i]);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, &sp, &r[0].waiter),
-			 0);
+	assert_int_equal(
+		pool_get(f.pool, &f.source, 1, 0, 1, &sp, &r[0].waiter), 0);
 	index_await(&f.index, 1);
-	pool_ahead(f.pool, &f.source, 1, 0, 1);
-	assert_int_equal(pool_get(f.pool, &f.source, 1, 300 * SPAN, &sp,
+	ahead(f.pool, &f.source, 0, 1);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 300 * SPAN, 1, &sp,
 				  &r[1].waiter),
 			 0);
 	index_hold(&f.index, false);
@@ -597,10 +651,10 @@ static void test_pool__ahead_stops_where_the_stream_ends(void **state)
 
 	(void)state;
 	begin(&f, 16, 1);
-	pool_ahead(f.pool, &f.source, 1, (uint64_t)(SPANS - 2) * SPAN, 8);
+	ahead(f.pool, &f.source, (uint64_t)(SPANS - 2) * SPAN, 8);
 	index_await(&f.index, 1);
-	pool_ahead(f.pool, &f.source, 1, (uint64_t)SPANS * SPAN - 1, 8);
-	pool_ahead(f.pool, &f.source, 1, (uint64_t)SPANS * SPAN, 8);
+	ahead(f.pool, &f.source, (uint64_t)SPANS * SPAN - 1, 8);
+	ahead(f.pool, &f.source, (uint64_t)SPANS * SPAN, 8);
 	fetch(f.pool, &f.source, 1, 0);
 	fetch(f.pool, &f.source, 1, (uint64_t)(SPANS - 1) * SPAN);
 	assert_int_equal(index_total(&f.index), 2);
@@ -655,13 +709,313 @@ static void test_pool__closing_waits_for_a_decode_under_way(void **state)
 	(void)state;
 	begin(&f, 8, 2);
 	index_hold(&f.index, true);
-	pool_ahead(f.pool, &f.source, 1, 0, 1);
+	ahead(f.pool, &f.source, 0, 1);
 	index_await(&f.index, 1);
 	c.f = &f;
 	assert_int_equal(pthread_create(&c.thread, NULL, close_source, &c), 0);
 	index_hold(&f.index, false);
 	pthread_join(c.thread, NULL);
 	assert_int_equal(f.index.busy, 0);
+	end(&f);
+}
+
+/* ---- spans decoded in part: of the true length ---- */
+
+enum { PIECE = CHECKPOINTS_PIECE, WHOLE = CHECKPOINTS_SPAN };
+
+static void begin_whole(struct fixture *f, unsigned int slots,
+			unsigned int workers)
+{
+	begin(f, slots, workers);
+	f->index.span = WHOLE;
+}
+
+static uint64_t index_bytes(struct checkpoints *cp)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&cp->lock);
+	n = cp->bytes;
+	pthread_mutex_unlock(&cp->lock);
+	return n;
+}
+
+static void index_allow(struct checkpoints *cp, unsigned int steps)
+{
+	pthread_mutex_lock(&cp->lock);
+	cp->allowed = steps;
+	pthread_cond_broadcast(&cp->changed);
+	pthread_mutex_unlock(&cp->lock);
+}
+
+/* Waits until @n steps have begun. */
+static void index_await_steps(struct checkpoints *cp, unsigned int n)
+{
+	pthread_mutex_lock(&cp->lock);
+	while (cp->steps < n)
+		pthread_cond_wait(&cp->changed, &cp->lock);
+	pthread_mutex_unlock(&cp->lock);
+}
+
+/* Pins [off, off + want), which lies in one span, and compares it. */
+static struct pool_span get_part(struct fixture *f, uint64_t off, size_t want)
+{
+	struct pool_span sp;
+	struct reader r;
+	int ret;
+
+	reader_init(&r);
+	while ((ret = pool_get(f->pool, &f->source, 1, off, want, &sp,
+			       &r.waiter)) == 0)
+		assert_int_equal(reader_await(&r), 0);
+	assert_int_equal(ret, 1);
+	assert_int_equal(sp.start, off / WHOLE * WHOLE);
+	assert_int_equal(sp.len, WHOLE);
+	assert_true(sp.start + sp.there >= off + want);
+	for (size_t i = 0; i < sp.there; i++)
+		assert_int_equal(sp.data[i], byte_of(1, off / WHOLE));
+	return sp;
+}
+
+static void read_part(struct fixture *f, uint64_t off, size_t want)
+{
+	struct pool_span sp = get_part(f, off, want);
+
+	pool_put(f->pool, &sp, want);
+}
+
+static void test_pool__decodes_no_further_than_the_piece_wanted(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, 100000, 4096);
+	assert_int_equal(index_bytes(&f.index), 2 * PIECE);
+	/* What comes before, and the rest of the piece, is there. */
+	read_part(&f, 0, 4096);
+	read_part(&f, 2 * PIECE - 1, 1);
+	assert_int_equal(index_bytes(&f.index), 2 * PIECE);
+	/* What comes after is decoded from there on. */
+	read_part(&f, 5 * PIECE, 1);
+	assert_int_equal(index_bytes(&f.index), 6 * PIECE);
+	read_part(&f, WHOLE - 1, 1);
+	assert_int_equal(index_bytes(&f.index), WHOLE);
+	assert_int_equal(f.index.count[0], 1);
+	end(&f);
+}
+
+static void test_pool__leaves_no_rest_too_small_for_its_state(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, 14 * PIECE + 1, 1);
+	read_part(&f, WHOLE - 1, 1);
+	assert_int_equal(index_bytes(&f.index), WHOLE);
+	assert_int_equal(f.index.count[0], 1);
+	end(&f);
+}
+
+static void
+test_pool__a_pinned_beginning_stays_while_the_rest_comes(void **state)
+{
+	struct pool_span sp;
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	sp = get_part(&f, 0, 1);
+	assert_int_equal(sp.there, PIECE);
+	read_part(&f, WHOLE - 1, 1);
+	for (size_t i = 0; i < PIECE; i++)
+		assert_int_equal(sp.data[i], byte_of(1, 0));
+	pool_put(f.pool, &sp, 0);
+	end(&f);
+}
+
+static void test_pool__who_wants_less_is_served_first(void **state)
+{
+	struct reader little, much;
+	struct pool_span sp;
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	index_hold(&f.index, true);
+	reader_init(&much);
+	reader_init(&little);
+	assert_int_equal(
+		pool_get(f.pool, &f.source, 1, 0, WHOLE, &sp, &much.waiter), 0);
+	assert_int_equal(
+		pool_get(f.pool, &f.source, 1, 0, 1, &sp, &little.waiter), 0);
+	index_allow(&f.index, 2);
+	assert_int_equal(reader_await(&little), 0);
+	index_await_steps(&f.index, 3);
+	assert_int_equal(reader_calls(&much), 0);
+	/* And what is there can be had while the worker is at the rest. */
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, PIECE, &sp, NULL),
+			 1);
+	pool_put(f.pool, &sp, 0);
+	index_hold(&f.index, false);
+	assert_int_equal(reader_await(&much), 0);
+	assert_int_equal(index_bytes(&f.index), WHOLE);
+	end(&f);
+}
+
+static void test_pool__ahead_gives_way_to_who_waits(void **state)
+{
+	const struct access_guess guess = {.kind = ACCESS_FORWARD};
+	struct pool_span sp;
+	struct fixture f;
+	struct reader r;
+
+	(void)state;
+	begin_whole(&f, 8, 1);
+	index_hold(&f.index, true);
+	pool_ahead(f.pool, &f.source, 1, &f, &guess, 1);
+	index_await_steps(&f.index, 1);
+	reader_init(&r);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 9 * WHOLE, 1, &sp,
+				  &r.waiter),
+			 0);
+	index_hold(&f.index, false);
+	assert_int_equal(reader_await(&r), 0);
+	assert_true(index_bytes(&f.index) < WHOLE);
+	/* What was begun is not begun again. */
+	read_part(&f, WHOLE - 1, 1);
+	assert_int_equal(f.index.count[0], 1);
+	assert_int_equal(index_bytes(&f.index), WHOLE + PIECE);
+	end(&f);
+}
+
+static void test_pool__ahead_ends_what_was_begun(void **state)
+{
+	const struct access_guess guess = {
+		.kind = ACCESS_FORWARD,
+		.off = 3 * PIECE,
+	};
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 8, 1);
+	read_part(&f, 0, 3 * PIECE);
+	pool_ahead(f.pool, &f.source, 1, &f, &guess, 2);
+	index_await(&f.index, 2);
+	read_part(&f, WHOLE, WHOLE);
+	assert_int_equal(index_bytes(&f.index), 2 * WHOLE);
+	assert_int_equal(f.index.count[0], 1);
+	end(&f);
+}
+
+static void test_pool__ahead_of_a_stride_decodes_what_it_touches(void **state)
+{
+	const struct access_guess guess = {
+		.kind = ACCESS_STRIDED,
+		.off = 4 * WHOLE + PIECE,
+		.len = 4096,
+		.stride = 4 * WHOLE,
+	};
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 16, 1);
+	pool_ahead(f.pool, &f.source, 1, &f, &guess, 2);
+	index_await(&f.index, 2);
+	read_part(&f, 4 * WHOLE + PIECE, 4096);
+	read_part(&f, 8 * WHOLE + PIECE, 4096);
+	assert_int_equal(index_bytes(&f.index), 4 * PIECE);
+	end(&f);
+}
+
+static void test_pool__ahead_goes_backward_too(void **state)
+{
+	const struct access_guess guess = {
+		.kind = ACCESS_BACKWARD,
+		.off = 2 * WHOLE,
+	};
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 8, 1);
+	pool_ahead(f.pool, &f.source, 1, &f, &guess, 5);
+	index_await(&f.index, 2);
+	read_part(&f, 0, WHOLE);
+	read_part(&f, WHOLE, WHOLE);
+	assert_int_equal(f.index.count[0], 1);
+	assert_int_equal(f.index.count[1], 1);
+	assert_int_equal(index_bytes(&f.index), 2 * WHOLE);
+	end(&f);
+}
+
+static void test_pool__who_leaves_wants_nothing_more(void **state)
+{
+	const struct access_guess guess = {
+		.kind = ACCESS_FORWARD,
+		.off = 10 * WHOLE,
+	};
+	struct pool_span sp;
+	struct fixture f;
+	struct reader r;
+
+	(void)state;
+	begin_whole(&f, 8, 1);
+	index_hold(&f.index, true);
+	reader_init(&r);
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, &r.waiter),
+			 0);
+	index_await_steps(&f.index, 1);
+	pool_ahead(f.pool, &f.source, 1, &f, &guess, 5);
+	pool_leave(f.pool, &f);
+	index_hold(&f.index, false);
+	assert_int_equal(reader_await(&r), 0);
+	read_part(&f, 5 * WHOLE, 1);
+	assert_int_equal(index_bytes(&f.index), 2 * PIECE);
+	end(&f);
+}
+
+static void test_pool__what_was_given_out_whole_goes_first(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, 0, WHOLE / 2);
+	read_part(&f, WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE + WHOLE / 2, WHOLE / 2);
+	read_part(&f, 2 * WHOLE, WHOLE / 2);
+	/* An empty slot is left, and span 0 was used longest ago. */
+	read_part(&f, 3 * WHOLE, WHOLE);
+	read_part(&f, 0, WHOLE / 2);
+	read_part(&f, 2 * WHOLE, WHOLE / 2);
+	assert_int_equal(index_total(&f.index), 4);
+	read_part(&f, WHOLE, 1);
+	assert_int_equal(f.index.count[1], 2);
+	end(&f);
+}
+
+static void test_pool__a_failure_later_in_a_span_drops_it(void **state)
+{
+	struct pool_span sp, pinned;
+	struct fixture f;
+	struct reader r;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	pinned = get_part(&f, 0, 1);
+	f.index.err = -EBADMSG;
+	reader_init(&r);
+	assert_int_equal(
+		pool_get(f.pool, &f.source, 1, PIECE, 1, &sp, &r.waiter), 0);
+	assert_int_equal(reader_await(&r), -EBADMSG);
+	assert_int_equal(pinned.data[0], byte_of(1, 0));
+	pool_put(f.pool, &pinned, 0);
+	pthread_mutex_lock(&f.index.lock);
+	f.index.err = 0;
+	pthread_mutex_unlock(&f.index.lock);
+	read_part(&f, PIECE, 1);
+	assert_int_equal(f.index.count[0], 2);
 	end(&f);
 }
 
@@ -683,16 +1037,16 @@ static void *run_load(void *arg)
 		struct pool_span sp;
 
 		if (r >> 40 & 1)
-			pool_ahead(l->f->pool, &l->f->source, 1, off, 3);
+			ahead(l->f->pool, &l->f->source, off, 3);
 		if (r >> 41 & 1) {
 			struct reader w;
 			int ret;
 
 			reader_init(&w);
-			ret = pool_get(l->f->pool, &l->f->source, 1, off, &sp,
-				       &w.waiter);
+			ret = pool_get(l->f->pool, &l->f->source, 1, off, 1,
+				       &sp, &w.waiter);
 			if (ret == 1)
-				pool_put(l->f->pool, &sp);
+				pool_put(l->f->pool, &sp, 0);
 			else if (!pool_cancel(l->f->pool, &w.waiter))
 				reader_await(&w);
 			continue;
@@ -748,6 +1102,22 @@ int main(void)
 		cmocka_unit_test(test_pool__closing_a_source_drops_what_it_had),
 		cmocka_unit_test(
 			test_pool__closing_waits_for_a_decode_under_way),
+		cmocka_unit_test(
+			test_pool__decodes_no_further_than_the_piece_wanted),
+		cmocka_unit_test(
+			test_pool__leaves_no_rest_too_small_for_its_state),
+		cmocka_unit_test(
+			test_pool__a_pinned_beginning_stays_while_the_rest_comes),
+		cmocka_unit_test(test_pool__who_wants_less_is_served_first),
+		cmocka_unit_test(test_pool__ahead_gives_way_to_who_waits),
+		cmocka_unit_test(test_pool__ahead_ends_what_was_begun),
+		cmocka_unit_test(
+			test_pool__ahead_of_a_stride_decodes_what_it_touches),
+		cmocka_unit_test(test_pool__ahead_goes_backward_too),
+		cmocka_unit_test(test_pool__who_leaves_wants_nothing_more),
+		cmocka_unit_test(
+			test_pool__what_was_given_out_whole_goes_first),
+		cmocka_unit_test(test_pool__a_failure_later_in_a_span_drops_it),
 		cmocka_unit_test(test_pool__many_threads_get_right_bytes),
 	};
 

@@ -95,41 +95,138 @@ static void test_pool_policy__what_nobody_came_for_ages(void **state)
 	assert_int_equal(pool_policy_ahead(v, 4, 18), 0);
 }
 
+static void test_pool_policy__a_spent_slot_goes_before_all(void **state)
+{
+	struct pool_slot_view v[] = {ready(0, 1), empty, ready(0, 9),
+				     ready(0, 8)};
+
+	(void)state;
+	v[2].spent = v[3].spent = true;
+	assert_int_equal(pool_policy_demand(v, 4), 3);
+	assert_int_equal(pool_policy_ahead(v, 4, 9), 3);
+	v[3].refs = 1;
+	assert_int_equal(pool_policy_demand(v, 4), 2);
+}
+
 static int a, b;
 
-static void test_readahead__the_newest_wish_of_a_stream_counts(void **state)
+static const struct access_guess forward = {
+	.kind = ACCESS_FORWARD,
+	.off = 1000,
+};
+
+static void test_readahead__the_newest_wish_of_a_reader_counts(void **state)
 {
+	struct access_guess later = forward;
 	struct readahead r = {0};
-	struct pool_readahead_wish *w;
+	struct pool_wish *w;
+	uint64_t off;
 
 	(void)state;
 	assert_null(pool_readahead_next(&r));
-	pool_readahead_wish(&r, &a, 1, 1000, 4);
-	pool_readahead_wish(&r, &a, 1, 9000, 2);
+	later.off = 9000;
+	pool_readahead_wish(&r, &a, &a, 1, &forward, 4);
+	pool_readahead_wish(&r, &a, &a, 1, &later, 2);
 	w = pool_readahead_next(&r);
 	assert_non_null(w);
-	assert_int_equal(w->off, 9000);
 	assert_int_equal(w->spans, 2);
-	pool_readahead_advance(w, 10000);
-	assert_int_equal(w->off, 10000);
-	pool_readahead_advance(w, 11000);
+	assert_true(pool_readahead_place(w, 20000, &off));
+	assert_int_equal(off, 9000);
+	assert_int_equal(pool_readahead_need(w, 8500, 1500), 1500);
+	pool_readahead_advance(w, 8500, 1500);
+	assert_true(pool_readahead_place(w, 20000, &off));
+	assert_int_equal(off, 10000);
+	pool_readahead_advance(w, 10000, 1000);
 	assert_null(pool_readahead_next(&r));
 }
 
-static void test_readahead__streams_take_turns(void **state)
+static void test_readahead__runs_of_a_handle_are_readers(void **state)
+{
+	struct access_guess other = forward;
+	struct readahead r = {0};
+	unsigned int n = 0;
+	struct pool_wish *w;
+
+	(void)state;
+	other.run = 1;
+	pool_readahead_wish(&r, &a, &a, 1, &forward, 1);
+	pool_readahead_wish(&r, &a, &a, 1, &other, 1);
+	while ((w = pool_readahead_next(&r))) {
+		pool_readahead_advance(w, 1000, 1000);
+		n++;
+	}
+	assert_int_equal(n, 2);
+}
+
+static void test_readahead__backward_takes_the_nearest_first(void **state)
+{
+	const struct access_guess back = {.kind = ACCESS_BACKWARD, .off = 2500};
+	struct readahead r = {0};
+	struct pool_wish *w;
+	uint64_t off;
+
+	(void)state;
+	pool_readahead_wish(&r, &a, &a, 1, &back, 9);
+	w = pool_readahead_next(&r);
+	assert_true(pool_readahead_place(w, 10000, &off));
+	assert_int_equal(off, 2499);
+	/* Of [2000, 3000) the first half is wanted. */
+	assert_int_equal(pool_readahead_need(w, 2000, 1000), 500);
+	pool_readahead_advance(w, 2000, 1000);
+	assert_true(pool_readahead_place(w, 10000, &off));
+	assert_int_equal(off, 1999);
+	assert_int_equal(pool_readahead_need(w, 0, 2000), 2000);
+	pool_readahead_advance(w, 0, 2000);
+	assert_false(pool_readahead_place(w, 10000, &off));
+	assert_null(pool_readahead_next(&r));
+}
+
+static void test_readahead__a_stride_ends_at_either_end(void **state)
+{
+	struct access_guess stride = {
+		.kind = ACCESS_STRIDED,
+		.off = 3000,
+		.len = 100,
+		.stride = 4000,
+	};
+	struct readahead r = {0};
+	struct pool_wish *w;
+	uint64_t off;
+
+	(void)state;
+	pool_readahead_wish(&r, &a, &a, 1, &stride, 9);
+	w = pool_readahead_next(&r);
+	assert_int_equal(pool_readahead_need(w, 2500, 1000), 600);
+	assert_int_equal(pool_readahead_need(w, 2500, 550), 550);
+	pool_readahead_advance(w, 2500, 1000);
+	assert_true(pool_readahead_place(w, 8000, &off));
+	assert_int_equal(off, 7000);
+	pool_readahead_advance(w, 6500, 1000);
+	assert_false(pool_readahead_place(w, 8000, &off));
+	stride.stride = -2000;
+	pool_readahead_wish(&r, &a, &a, 1, &stride, 9);
+	w = pool_readahead_next(&r);
+	pool_readahead_advance(w, 2500, 1000);
+	assert_true(pool_readahead_place(w, 8000, &off));
+	assert_int_equal(off, 1000);
+	pool_readahead_advance(w, 500, 1000);
+	assert_null(pool_readahead_next(&r));
+}
+
+static void test_readahead__readers_take_turns(void **state)
 {
 	struct readahead r = {0};
 	void *got[4];
 
 	(void)state;
-	pool_readahead_wish(&r, &a, 1, 0, 2);
-	pool_readahead_wish(&r, &b, 1, 0, 2);
+	pool_readahead_wish(&r, &a, &a, 1, &forward, 2);
+	pool_readahead_wish(&r, &b, &b, 1, &forward, 2);
 	for (int i = 0; i < 4; i++) {
-		struct pool_readahead_wish *w = pool_readahead_next(&r);
+		struct pool_wish *w = pool_readahead_next(&r);
 
 		assert_non_null(w);
 		got[i] = w->source;
-		pool_readahead_advance(w, 0);
+		pool_readahead_advance(w, 0, 1000);
 	}
 	assert_ptr_not_equal(got[0], got[1]);
 	assert_ptr_equal(got[0], got[2]);
@@ -137,34 +234,37 @@ static void test_readahead__streams_take_turns(void **state)
 	assert_null(pool_readahead_next(&r));
 }
 
-static void test_readahead__a_wish_can_be_taken_back(void **state)
+static void test_readahead__source_and_handle_are_forgotten(void **state)
 {
 	struct readahead r = {0};
 
 	(void)state;
-	pool_readahead_wish(&r, &a, 1, 0, 2);
-	pool_readahead_wish(&r, &a, 2, 0, 2);
-	pool_readahead_wish(&r, &b, 1, 0, 2);
-	pool_readahead_wish(&r, &b, 1, 0, 0);
+	pool_readahead_wish(&r, &a, &r, 1, &forward, 2);
+	pool_readahead_wish(&r, &b, &b, 1, &forward, 2);
 	pool_readahead_drop(&r, &a);
+	pool_readahead_leave(&r, &b);
 	assert_null(pool_readahead_next(&r));
 }
 
-static void test_readahead__of_too_many_streams_the_oldest_loses(void **state)
+static void test_readahead__of_too_many_readers_the_oldest_loses(void **state)
 {
 	struct readahead r = {0};
+	struct pool_wish *w;
 	unsigned int n = 0;
-	struct pool_readahead_wish *w;
 
 	(void)state;
-	for (unsigned int i = 0; i <= READAHEAD_STREAMS; i++)
-		pool_readahead_wish(&r, &a, i, 0, 1);
+	for (unsigned int i = 0; i <= READAHEAD_WISHES; i++) {
+		struct access_guess g = forward;
+
+		g.run = i;
+		pool_readahead_wish(&r, &a, &a, 1, &g, 1);
+	}
 	while ((w = pool_readahead_next(&r))) {
-		assert_int_not_equal(w->stream, 0);
-		pool_readahead_advance(w, 0);
+		assert_int_not_equal(w->guess.run, 0);
+		pool_readahead_advance(w, 0, 1000);
 		n++;
 	}
-	assert_int_equal(n, READAHEAD_STREAMS);
+	assert_int_equal(n, READAHEAD_WISHES);
 }
 
 int main(void)
@@ -182,11 +282,18 @@ int main(void)
 			test_pool_policy__ahead_spares_what_others_wait_to_read),
 		cmocka_unit_test(test_pool_policy__what_nobody_came_for_ages),
 		cmocka_unit_test(
-			test_readahead__the_newest_wish_of_a_stream_counts),
-		cmocka_unit_test(test_readahead__streams_take_turns),
-		cmocka_unit_test(test_readahead__a_wish_can_be_taken_back),
+			test_pool_policy__a_spent_slot_goes_before_all),
 		cmocka_unit_test(
-			test_readahead__of_too_many_streams_the_oldest_loses),
+			test_readahead__the_newest_wish_of_a_reader_counts),
+		cmocka_unit_test(test_readahead__runs_of_a_handle_are_readers),
+		cmocka_unit_test(
+			test_readahead__backward_takes_the_nearest_first),
+		cmocka_unit_test(test_readahead__a_stride_ends_at_either_end),
+		cmocka_unit_test(test_readahead__readers_take_turns),
+		cmocka_unit_test(
+			test_readahead__source_and_handle_are_forgotten),
+		cmocka_unit_test(
+			test_readahead__of_too_many_readers_the_oldest_loses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,29 @@ static void seal(unsigned char *index, size_t size)
 	free(all);
 }
 
+/* In two parts: a span may be gone on with later. */
+static void decode_span(const struct checkpoints *cp, int object,
+			unsigned int stream, uint64_t span, void *buf,
+			size_t len)
+{
+	static struct checkpoints_decoder *d;
+	static unsigned char room[CHECKPOINTS_PAUSED_BYTES];
+	ssize_t n;
+
+	if (!d && checkpoints_decoder_create(&d))
+		abort();
+	n = checkpoints_decode(cp, object, stream, span, d, buf, 0,
+			       (len + 1) / 2);
+	if (n >= 0 && (size_t)n < len) {
+		checkpoints_pause(d, room);
+		checkpoints_resume(d, room);
+		n = checkpoints_decode(cp, object, stream, span, d, buf,
+				       (size_t)n, len);
+	}
+	if (n >= 0 ? (size_t)n != len : n != -EBADMSG)
+		abort();
+}
+
 static void decode_all(const struct checkpoints *cp, int object)
 {
 	static unsigned char buf[CHECKPOINTS_SPAN + GUARD];
@@ -77,14 +100,11 @@ static void decode_all(const struct checkpoints *cp, int object)
 		while (off < size && budget--) {
 			uint64_t span, start;
 			size_t len;
-			ssize_t n;
 
 			checkpoints_span_at(cp, i, off, &span, &start, &len);
 			if (start != off || !len || len > CHECKPOINTS_SPAN)
 				abort();
-			n = checkpoints_decode(cp, object, i, span, buf);
-			if (n >= 0 ? (size_t)n != len : n != -EBADMSG)
-				abort();
+			decode_span(cp, object, i, span, buf, len);
 			off += len;
 		}
 	}

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/spans.h"
+
 void admission_fill(unsigned char *buf, size_t len, unsigned int seed)
 {
 	uint64_t x = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
@@ -118,8 +120,8 @@ static bool same_decoded(struct store_object *o, const unsigned char *buf,
 
 	for (size_t off = 0; same && off < len; off += span_len) {
 		checkpoints_span_at(cp, 0, off, &n, &start, &span_len);
-		same = checkpoints_decode(cp, store_object_fd(o), 0, n, span) ==
-			       (ssize_t)span_len &&
+		same = spans_decode(cp, store_object_fd(o), 0, n, span,
+				    span_len) == (ssize_t)span_len &&
 		       memcmp(span, buf + off, span_len) == 0;
 	}
 	free(span);
