@@ -15,7 +15,11 @@
 #include "cache/resume.h"
 
 enum {
-	DECODE_IN = 64 << 10,
+	/* Most spans in one go: a decoder that is given its input in parts
+	 * copies its window each time. */
+	DECODE_IN = 256 << 10,
+	/* More than what is expected to be needed: ratios vary in a span. */
+	DECODE_IN_SLACK = 8 << 10,
 };
 
 struct checkpoints {
@@ -270,10 +274,24 @@ static int begin_span(const struct checkpoints *cp, const struct index_span *sp,
 	return resume_start(&d->at.state, &d->point) ? 0 : -EBADMSG;
 }
 
-/* Decodes @len bytes on. */
+/* How much raw data to read for @len more bytes of a span that has @rest bytes
+ * to come, and raw data up to @zend. */
+static size_t input_for(const struct checkpoints_decoder *d, uint64_t zend,
+			size_t len, size_t rest)
+{
+	uint64_t zrest = zend > d->at.zoff ? zend - d->at.zoff : 0, n;
+
+	if (zrest > DECODE_IN)
+		zrest = DECODE_IN;
+	n = zrest * len / rest + DECODE_IN_SLACK;
+	return n < DECODE_IN ? (size_t)n : DECODE_IN;
+}
+
+/* Decodes @len bytes on, of @rest that are left of the span; @zend: where the
+ * next one begins. */
 static int inflate_on(struct checkpoints_decoder *d, int fd,
-		      const struct index_stream *s, unsigned char *buf,
-		      size_t len)
+		      const struct index_stream *s, uint64_t zend,
+		      unsigned char *buf, size_t len, size_t rest)
 {
 	struct inflate_state *st = &d->at.state;
 
@@ -281,7 +299,9 @@ static int inflate_on(struct checkpoints_decoder *d, int fd,
 	st->avail_out = (uint32_t)len;
 	while (st->avail_out) {
 		uint64_t left = s->csize - d->at.zoff;
-		size_t n = left < DECODE_IN ? (size_t)left : DECODE_IN;
+		size_t most = input_for(d, zend, st->avail_out,
+					rest - (len - st->avail_out));
+		size_t n = left < most ? (size_t)left : most;
 		uint32_t room = st->avail_out;
 		int err = disk_pread(fd, d->in, n, s->data_off + d->at.zoff);
 
@@ -307,16 +327,20 @@ static ssize_t inflate_span(const struct checkpoints *cp, int fd,
 			    size_t from, size_t to)
 {
 	const struct index_span *sp;
+	uint64_t zend = s->csize;
 	int err = 0;
 
 	if (span >= s->spans)
 		return -EBADMSG;
 	sp = &cp->spans[s->first_span + span];
+	if (span + 1 < s->spans)
+		zend = sp[1].zoff;
 	to = whole_pieces(to, sp->len);
 	if (!from)
 		err = begin_span(cp, sp, d);
 	if (!err)
-		err = inflate_on(d, fd, s, buf + from, to - from);
+		err = inflate_on(d, fd, s, zend, buf + from, to - from,
+				 sp->len - from);
 	if (!err)
 		err = check_pieces(buf, from, to, d->at.crcs);
 	return err ? err : (ssize_t)to;

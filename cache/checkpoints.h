@@ -121,7 +121,7 @@ void checkpoints_span_at(const struct checkpoints *cp, unsigned int stream,
 size_t checkpoints_memory(const struct checkpoints *cp);
 
 /*
- * A decoder holds what decoding takes beside the output, about 190 KiB, and
+ * A decoder holds what decoding takes beside the output, about 400 KiB, and
  * where in a span it stands. One thread at a time.
  */
 struct checkpoints_decoder;

@@ -38,7 +38,7 @@ enum {
 	SLOTS_MIN = 4,
 	/* A step, unless somebody waits for less: then a worker sees who
 	 * else has come. */
-	STEP_BYTES = 256 << 10,
+	STEP_BYTES = 512 << 10,
 	/* A span is left half decoded only where the decoder's state fits
 	 * behind it. */
 	PAUSE_BELOW = CHECKPOINTS_SPAN - CHECKPOINTS_PAUSED_BYTES,
@@ -598,6 +598,7 @@ int pool_create(struct pool **out, size_t memory_bytes, unsigned int workers)
 		p->arena = NULL;
 	if (!p->slots || !p->views || !p->buckets || !p->workers || !p->arena)
 		goto out;
+	madvise(p->arena, p->n * CHECKPOINTS_SPAN, MADV_HUGEPAGE);
 	for (size_t i = 0; i < p->n; i++)
 		p->slots[i].data = p->arena + i * CHECKPOINTS_SPAN;
 	err = start_workers(p);

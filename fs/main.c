@@ -350,6 +350,7 @@ static void fill_ops(struct mount *m)
 			{
 				.supply = m->supply,
 				.store = m->store,
+				.pool = m->pool,
 				.origin = m->origin,
 				.folders = m->folders,
 				.run_id = m->cfg->run_id,

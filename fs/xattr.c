@@ -371,6 +371,22 @@ static char *cpu_seconds(const struct subject *s)
 	return text("%.3f", (double)ts.tv_sec + (double)ts.tv_nsec / 1e9);
 }
 
+#define POOL(function, value)                                                  \
+	static char *function(const struct subject *s)                         \
+	{                                                                      \
+		struct pool_stats st;                                          \
+                                                                               \
+		if (!s->x->pool)                                               \
+			return NULL;                                           \
+		pool_stats(s->x->pool, &st);                                   \
+		return number(value);                                          \
+	}
+
+POOL(pool_limit, (uint64_t)st.slots *CHECKPOINTS_SPAN)
+POOL(pool_used, (uint64_t)st.used *CHECKPOINTS_SPAN)
+POOL(pool_decoded, st.bytes)
+POOL(pool_decodes, st.decodes)
+
 #define COUNTER(function, metric)                                              \
 	static char *function(const struct subject *s)                         \
 	{                                                                      \
@@ -413,6 +429,10 @@ static const struct attribute root_attributes[] = {
 	{"integrity.republished", true, republished},
 	{"read.bytes", true, read_bytes},
 	{"read.bytes_per_second", true, read_speed},
+	{"pool.bytes", true, pool_limit},
+	{"pool.used_bytes", true, pool_used},
+	{"pool.decoded_bytes", true, pool_decoded},
+	{"pool.decoded_spans", true, pool_decodes},
 	{"process.rss_bytes", true, rss},
 	{"process.cpu_seconds", true, cpu_seconds},
 	{0},

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "cache/pool.h"
 #include "cache/store.h"
 #include "fetch/origin.h"
 #include "fs/folder.h"
@@ -18,6 +19,7 @@
 struct xattr_sources {
 	struct supply *supply;
 	struct store *store;
+	struct pool *pool; /* NULL: nothing is told of it */
 	struct origin *origin;
 	struct folders *folders;
 	const char *run_id;

@@ -25,6 +25,7 @@ cache.hit_rate cache.bytes cache.quota_bytes cache.evictions fetch.bytes
 fetch.speed_bytes_per_second fetch.latency_seconds_p50
 fetch.latency_seconds_p99 fetch.requests fetch.errors fetch.error_rate
 fetch.retries fetch.resumes fetch.connections read.bytes read.bytes_per_second
+pool.bytes pool.used_bytes pool.decoded_bytes pool.decoded_spans
 process.rss_bytes process.cpu_seconds""".split()
 
 
@@ -99,6 +100,10 @@ def test_attributes__of_the_root(t):
     assert 0 <= float(attr(root, "cache.hit_rate")) <= 1
     assert int(attr(root, "fetch.requests")) >= 2
     assert int(attr(root, "read.bytes")) >= len(csv)
+    # 70 % of the memory, in whole spans; the one CSV was inflated once.
+    assert int(attr(root, "pool.bytes")) == 44 << 20
+    assert int(attr(root, "pool.decoded_bytes")) == len(csv)
+    assert int(attr(root, "pool.decoded_spans")) == 1
     assert int(attr(root, "process.rss_bytes")) > 1 << 20
     version = run(m.command()[0], "--version").decode()
     assert attr(root, "version") in version
