@@ -31,6 +31,7 @@ from harness import (
     sha256_of,
     smoke,
     unzip,
+    wait_until,
 )
 
 FOLDER = "spot/klines/BTCUSDT/1m"
@@ -364,6 +365,76 @@ def test_reading__page_cache_outlives_the_handle(t):
     before = int(attr(m.point, "read.bytes"))
     assert sha256(read(path)) == sha256(csv)
     assert int(attr(m.point, "read.bytes")) == before
+
+
+def threads(path, csv, count):
+    """Each reads a part of its own by one handle, in pieces."""
+    fd = os.open(path, os.O_RDONLY)
+    part = len(csv) // count + 1
+    wrong = []
+
+    def work(i):
+        for off in range(i * part, min((i + 1) * part, len(csv)), 40000):
+            got = os.pread(fd, min(40000, (i + 1) * part - off), off)
+            if got != csv[off : off + len(got)] or not got:
+                wrong.append(off)
+
+    try:
+        crowd = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+        for one_of_them in crowd:
+            one_of_them.start()
+        for one_of_them in crowd:
+            one_of_them.join()
+    finally:
+        os.close(fd)
+    assert not wrong, wrong
+
+
+def interleaved(path, csv):
+    """Two handles from both ends of the file at once."""
+    a, b = os.open(path, os.O_RDONLY), os.open(path, os.O_RDONLY)
+    try:
+        for off in range(0, len(csv), 100000):
+            for fd, at in ((a, off), (b, max(0, len(csv) - off - 100000))):
+                assert os.pread(fd, 100000, at) == csv[at : at + 100000]
+    finally:
+        os.close(a)
+        os.close(b)
+
+
+@smoke
+def test_reading__nothing_is_inflated_twice(t):
+    """In whatever order a file is read that the pool can hold."""
+    csv = many_rows(80000)
+    path = one(t, csv)
+    m = t.mounts[0]
+    pieces = range(0, len(csv), 65536)
+    orders = {
+        "forward": lambda: pread_all(path, ((o, 65536) for o in pieces), csv),
+        "backward": lambda: pread_all(
+            path, ((o, 65536) for o in reversed(pieces)), csv),
+        "strided": lambda: pread_all(
+            path, ((o, 65536) for first in range(8)
+                   for o in pieces[first::8]), csv),
+        "random": lambda: pread_all(
+            path, ((o, 65536) for o in random.Random(1).sample(
+                pieces, len(pieces))), csv),
+        "two handles": lambda: interleaved(path, csv),
+        "64 threads": lambda: threads(path, csv, 64),
+    }
+    for order, reading in orders.items():
+        drop_page_cache(path)
+        # The last handle is released a little after close(2).
+        wait_until(lambda: attr(m.point, "pool.used_bytes") == "0", "empty")
+        before = int(attr(m.point, "pool.decoded_bytes"))
+        # One handle stays open: what was inflated goes with the last.
+        with open(path, "rb"):
+            reading()
+            decoded = int(attr(m.point, "pool.decoded_bytes")) - before
+        # Where readers meet, what comes next for one was read by the other,
+        # and may have been given up by then: a wrong guess, three spans long.
+        guessed = 3 << 20 if order in ("two handles", "64 threads") else 0
+        assert len(csv) <= decoded <= len(csv) + guessed, (order, decoded)
 
 
 @limit(180)
