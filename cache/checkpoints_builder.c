@@ -97,7 +97,7 @@ struct inflater {
 	unsigned int steps; /* since step changed */
 	unsigned char replay_out[REPLAY_OUT];
 	unsigned char blob[BLOB_MAX];
-	unsigned char level_buf[ISAL_DEF_LVL3_MEDIUM];
+	unsigned char level_buf[ISAL_DEF_LVL1_MEDIUM];
 };
 
 struct checkpoints_builder {
@@ -324,14 +324,19 @@ static void mark_return(const struct mark *m, struct inflater *inf)
 	inf->pos = m->pos;
 }
 
-/* Compresses the window into @out; 0 if it does not fit, which can't be. */
+/*
+ * Compresses the window into @out; 0 if it does not fit, which can't be.
+ * Of 32 KiB of aggTrades level 1 makes 7.8 KB in 70 us, level 3 7.9 KB in 190,
+ * level 0 10.1 KB in 65.
+ */
 static size_t deflate_window(struct inflater *inf, unsigned char *out,
 			     size_t room)
 {
 	struct isal_zstream z;
 
 	isal_deflate_stateless_init(&z);
-	z.level = 3;
+	z.hist_bits = 0; /* which it leaves as it was; matches of any reach */
+	z.level = 1;
 	z.level_buf = inf->level_buf;
 	z.level_buf_size = sizeof(inf->level_buf);
 	z.next_in = inf->point.window;
