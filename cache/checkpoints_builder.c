@@ -128,6 +128,39 @@ struct checkpoints_builder {
 	size_t in_len;
 };
 
+/* ---- CRC-32 of what is joined ---- */
+
+/*
+ * The CRC of A and B joined is crc(A) * x^(8 * len(B)) + crc(B), in polynomials
+ * over GF(2) modulo that of CRC-32 (as in zlib's crc32_combine()). They are
+ * reflected: the top bit is x^0. So decoded bytes are gone over once for the
+ * CRCs of pieces and of the member.
+ */
+static uint32_t crc_times(uint32_t a, uint32_t b)
+{
+	uint32_t product = 0;
+
+	for (uint32_t bit = UINT32_C(1) << 31; bit; bit >>= 1) {
+		if (a & bit)
+			product ^= b;
+		b = b & 1 ? b >> 1 ^ UINT32_C(0xedb88320) : b >> 1;
+	}
+	return product;
+}
+
+/* x^(8 * @len) */
+static uint32_t crc_shift(size_t len)
+{
+	uint32_t power = UINT32_C(1) << 31, square = UINT32_C(1) << 23;
+
+	for (; len; len >>= 1) {
+		if (len & 1)
+			power = crc_times(power, square);
+		square = crc_times(square, square);
+	}
+	return power;
+}
+
 /* ---- pieces ---- */
 
 static int pieces_close(struct piece_crcs *p)
@@ -347,20 +380,37 @@ static size_t deflate_window(struct inflater *inf, unsigned char *out,
 	return isal_deflate_stateless(&z) == COMP_OK ? z.total_out : 0;
 }
 
-/* The blob of the span in the buffer: its CRCs and the point it began at. */
-static size_t make_blob(struct inflater *inf)
+/* The CRCs of the pieces in the buffer, and with them the member's so far.
+ * Returns where they end. */
+static unsigned char *put_pieces(struct checkpoints_builder *b,
+				 unsigned char *w)
 {
-	const struct resume_point *p = &inf->point;
-	unsigned char *w = inf->blob;
+	const struct inflater *inf = b->inf;
+	const uint32_t whole = crc_shift(CHECKPOINTS_PIECE);
 
 	for (size_t at = 0; at < inf->pos; at += CHECKPOINTS_PIECE) {
 		size_t n = inf->pos - at;
+		uint32_t crc, shift = whole;
 
-		if (n > CHECKPOINTS_PIECE)
+		if (n < CHECKPOINTS_PIECE)
+			shift = crc_shift(n);
+		else
 			n = CHECKPOINTS_PIECE;
-		index_file_put_crc(w, crc32_gzip_refl(0, inf->span + at, n));
+		crc = crc32_gzip_refl(0, inf->span + at, n);
+		b->crc = crc_times(b->crc, shift) ^ crc;
+		index_file_put_crc(w, crc);
 		w += 4;
 	}
+	return w;
+}
+
+/* The blob of the span in the buffer: its CRCs and the point it began at. */
+static size_t make_blob(struct checkpoints_builder *b)
+{
+	struct inflater *inf = b->inf;
+	const struct resume_point *p = &inf->point;
+	unsigned char *w = put_pieces(b, inf->blob);
+
 	memcpy(w, p->preamble, p->preamble_len);
 	w += p->preamble_len;
 	if (p->window_len) {
@@ -385,10 +435,9 @@ static int close_span(struct checkpoints_builder *b, checkpoints_sink_fn *sink,
 		.skip = (uint8_t)inf->point.skip,
 		.has_window = inf->point.window_len > 0,
 	};
-	size_t blob_len = make_blob(inf);
+	size_t blob_len = make_blob(b);
 	int err;
 
-	b->crc = crc32_gzip_refl(b->crc, inf->span, inf->pos);
 	span.blob_len = (uint32_t)blob_len;
 	span.crc = crc32_gzip_refl(0, inf->blob, blob_len);
 	err = append(b, inf->blob, blob_len, &span.blob_off);
