@@ -362,6 +362,44 @@ int archive_data_offsets(uint64_t *offsets, size_t n, int fd, uint64_t size)
 	return err;
 }
 
+static uint32_t get(const unsigned char *p, size_t bytes)
+{
+	uint32_t v = 0;
+
+	for (size_t i = 0; i < bytes; i++)
+		v |= (uint32_t)p[i] << 8 * i;
+	return v;
+}
+
+int archive_read_head(struct archive_member *m, uint64_t *data_off,
+		      const void *head, size_t len)
+{
+	enum { ENCRYPTED = 1 << 0, DESCRIPTOR = 1 << 3 };
+	static const unsigned char signature[] = {'P', 'K', 3, 4};
+	const unsigned char *p = head;
+	uint32_t flags, csize, size;
+
+	if (len < ARCHIVE_HEAD_BYTES)
+		return -ENODATA;
+	if (memcmp(p, signature, sizeof(signature)) != 0)
+		return -EBADMSG;
+	flags = get(p + 6, 2);
+	csize = get(p + 18, 4);
+	size = get(p + 22, 4);
+	*m = (struct archive_member){
+		.size = size,
+		.csize = csize,
+		.crc32 = get(p + 14, 4),
+		.method = (uint16_t)get(p + 8, 2),
+		.encrypted = flags & ENCRYPTED,
+		.mtime = -1,
+	};
+	if ((flags & DESCRIPTOR) || csize == UINT32_MAX || size == UINT32_MAX)
+		m->csize = UINT64_MAX;
+	*data_off = ARCHIVE_HEAD_BYTES + get(p + 26, 2) + get(p + 28, 2);
+	return 0;
+}
+
 /* Is @member called what @zip_name is, with .csv for .zip? */
 static bool named_like(const char *member, const char *zip_name)
 {

@@ -21,6 +21,8 @@ enum {
 	ARCHIVE_TAIL_BYTES = 4096,
 	/* The most members one archive may have; more is -EFBIG. */
 	ARCHIVE_MEMBERS_MAX = 65536,
+	/* A local header without its name and extra fields. */
+	ARCHIVE_HEAD_BYTES = 30,
 };
 
 struct archive_member {
@@ -63,6 +65,20 @@ int archive_read_fd(struct archive_directory **out, int fd, uint64_t size);
  * its number of members, -ENOMEM, -errno.
  */
 int archive_data_offsets(uint64_t *offsets, size_t n, int fd, uint64_t size);
+
+/*
+ * archive_read_head() - what a zip's first bytes say of a member that lies at
+ * its very beginning (local header, APPNOTE 4.3.7). For who would begin before
+ * the directory has come: it is a guess, which archive_read_fd() and
+ * archive_data_offsets() have to confirm.
+ * @m: all but name and mtime; csize is UINT64_MAX where the header leaves the
+ * sizes to others (data descriptor, zip64)
+ * @data_off: where its raw data begin
+ * Returns 0, -ENODATA for less than ARCHIVE_HEAD_BYTES, -EBADMSG if no member
+ * begins here.
+ */
+int archive_read_head(struct archive_member *m, uint64_t *data_off,
+		      const void *head, size_t len);
 
 /*
  * archive_csv() - which member is the CSV of the archive @zip_name

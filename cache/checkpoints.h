@@ -44,21 +44,26 @@ struct checkpoints_id {
 
 struct checkpoints_builder;
 
-/* Sees the decoded bytes of members in order, up to a span at a time; a
- * negative errno stops the pass and is returned from _step(), 0 goes on. May be
- * NULL. What it sees of a member is not checked against its CRC-32 yet. */
+/*
+ * Sees the decoded bytes of members in order, up to a span at a time. A
+ * negative errno, but -EAGAIN and -EBADMSG, stops the pass and is returned from
+ * _step(), 0 goes on. May be NULL. What it sees of a member is not checked
+ * against its CRC-32 yet; where a guess did not hold, stream 1 begins again at
+ * offset 0.
+ */
 typedef int checkpoints_sink_fn(void *arg, unsigned int stream, uint64_t off,
 				const void *buf, size_t len);
 
 /*
  * checkpoints_builder_create() - begin an index in a temporary file.
  *
- * A builder is used by one thread at a time and takes about 2.5 MB, and 32
- * bytes for each span and 4 for each piece of the object that it has passed.
+ * A builder takes about 2.5 MB, and 32 bytes for each span and 4 for each piece
+ * of the object that it has passed. One thread may be in _raw() while another
+ * is in _guess(), _directory() or _step(); all else is for one at a time.
  *
  * @dirfd, @tmp_name: where the growing index lies (created, truncated)
- * @directory: of the archive, or NULL for an object that is no zip; must live
- * as long as the builder
+ * @directory: of the archive; must live as long as the builder. NULL for an
+ * object that is no zip, or one whose directory is not here yet
  */
 int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
 			       const char *tmp_name,
@@ -69,13 +74,30 @@ int checkpoints_builder_raw(struct checkpoints_builder *b, const void *buf,
 			    size_t len);
 
 /*
+ * checkpoints_builder_guess() - decode before the directory is here: its first
+ * member will be @first (less its name), whose raw data begin at @data_off. At
+ * most once. A guess is not believed: what the directory does not confirm, and
+ * a member that by the guess is damaged, is decoded again by the directory.
+ */
+void checkpoints_builder_guess(struct checkpoints_builder *b,
+			       const struct archive_member *first,
+			       uint64_t data_off);
+
+/* The directory has come (see _create()), and with it the whole object. */
+void checkpoints_builder_directory(struct checkpoints_builder *b,
+				   const struct archive_directory *directory);
+
+/*
  * checkpoints_builder_step() - decode on, about @budget bytes of output, from
- * @fd, the whole object of @size bytes. Bounded work and memory.
- * Returns 1 where more is to do, 0 when all members are through, -EBADMSG for
- * a damaged member (length or CRC-32 against the directory, deflate stream),
- * -ENOMEM, -errno, or the sink's value. After an error the builder is only good
- * for checkpoints_builder_free(). Members of other methods and encrypted ones
- * are recorded as unreadable and are no error.
+ * @fd. Bounded work and memory.
+ * @size: how much of the object is here, from its first byte on and to stay as
+ * it is; with a directory all of it. The index does not depend on how it grows.
+ * Returns 1 where more is to do; 0 when all members are through; -EAGAIN, only
+ * after a guess, where more of the object or the directory is needed; -EBADMSG
+ * for a damaged member (length or CRC-32 against the directory, deflate
+ * stream), -ENOMEM, -errno, or the sink's value. After other errors than
+ * -EAGAIN the builder is only good for checkpoints_builder_free(). Members of
+ * other methods and encrypted ones are recorded as unreadable and are no error.
  */
 int checkpoints_builder_step(struct checkpoints_builder *b, int fd,
 			     uint64_t size, uint64_t budget,

@@ -142,7 +142,8 @@ int store_confirm(struct store *st, const char *key, int64_t now);
 
 /* ---- admission ---- */
 
-/* A download under way; one at a time for a key, one thread at a time. */
+/* A download under way; one at a time for a key, one thread at a time but for
+ * store_staging_write_back(). */
 struct store_staging;
 
 /*
@@ -187,6 +188,10 @@ int store_staging_begin(struct store_staging *sg, const char *etag,
 /* Appends. -ENOSPC (after evicting what could go), -EIO, -errno; what was
  * written before stays, and none of this. */
 int store_staging_write(struct store_staging *sg, const void *buf, size_t len);
+/* Starts to write to disk what is staged up to @end, so that a commit finds
+ * little left to sync. May wait where the disk is behind. The one call that may
+ * be made while another thread is in store_staging_write(). */
+void store_staging_write_back(struct store_staging *sg, uint64_t end);
 /* Drops all bytes. */
 int store_staging_discard(struct store_staging *sg);
 

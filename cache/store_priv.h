@@ -89,7 +89,7 @@ struct store_staging {
 	bool gone;		 /* committed or quarantined */
 	uint64_t counted;	 /* in st->staging_bytes */
 	uint64_t reserved;	 /* in st->reserved */
-	uint64_t written_back;
+	uint64_t written_back;	 /* not the writer's, see store.h */
 };
 
 struct store_census;

@@ -24,9 +24,6 @@
 
 enum {
 	COPY_BYTES = 256 << 10,
-	/* Written pages are handed to the disk in such portions while more
-	 * come, so that the sync at commit has little left to wait for. */
-	WRITEBACK_BYTES = 8 << 20,
 	/* What is promised at a time to a download of unknown size. */
 	AHEAD_BYTES = 8 << 20,
 };
@@ -486,11 +483,11 @@ int store_staging_begin(struct store_staging *sg, const char *etag,
 	return err;
 }
 
-static void write_back(struct store_staging *sg, uint64_t end)
+void store_staging_write_back(struct store_staging *sg, uint64_t end)
 {
-	if (end - sg->written_back < WRITEBACK_BYTES)
+	if (end <= sg->written_back)
 		return;
-	/* Starts it and does not wait; a failure shows at the sync. */
+	/* A failure shows at the sync. */
 	(void)sync_file_range(sg->fd, (off_t)sg->written_back,
 			      (off_t)(end - sg->written_back),
 			      SYNC_FILE_RANGE_WRITE);
@@ -525,7 +522,6 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len)
 	}
 	set_bytes(sg, at + len);
 	store_staging_give_back(sg, len);
-	write_back(sg, at + len);
 	return 0;
 }
 

@@ -3,8 +3,8 @@
  *
  *   START_AGAIN from the first byte, once what was asked before has answered
  *   BEGIN       staging opened, what it holds judged, download started
- *   FOLLOW      bytes come in and are digested behind them
- *   INDEX       all bytes are here: directory, CRCs, inflate, index
+ *   FOLLOW      bytes come in, are digested and decoded behind them
+ *   INDEX       all bytes are digested; the rest of them is decoded
  *   JUDGE       three witnesses, one verdict; or the next source
  *   RECONSIDER  only the .CHECKSUM disagreed: asked for again elsewhere
  *   SMALL       a small plain object, got whole into memory
@@ -12,6 +12,11 @@
  *
  * Callbacks of the fetch thread note what came and kick the runner; the runner
  * is on at most one worker at a time and owns everything not marked otherwise.
+ *
+ * Beside it the decoder, a work of its own on the same workers, does one half
+ * of the ingest (fs/ingest.h): from begin_decode() until it has answered as a
+ * request does, by a->decode. Until then the runner leaves that half alone, and
+ * frees neither it nor the staging.
  */
 #include "fs/admission.h"
 
@@ -37,6 +42,8 @@ enum {
 	CHANGES_MAX = 3, /* the object may change under us so often */
 };
 
+enum activity { IDLE, QUEUED, RUNNING, AGAIN };
+
 enum state { BEGIN, START_AGAIN, FOLLOW, INDEX, JUDGE, RECONSIDER, SMALL, END };
 
 /* One request under way; protected by lock. */
@@ -54,12 +61,15 @@ struct admission {
 	admission_done_fn *done;
 	void *arg;
 
-	struct work work;
+	struct work work, decode_work;
 	pthread_mutex_t lock;
-	enum { IDLE, QUEUED, RUNNING, AGAIN } runner; /* protected by lock */
+	enum activity runner, decoder;		      /* protected by lock */
 	bool cancelled;				      /* protected by lock */
 	struct asked download, checksum, head, small; /* protected by lock */
+	struct asked decode;	      /* the decoder; likewise */
+	bool stop_decoding;	      /* protected by lock */
 	uint64_t arrived;	      /* bytes in staging; protected by lock */
+	bool whole;		      /* they are all; protected by lock */
 	uint64_t total;		      /* protected by lock */
 	struct origin_meta seen;      /* of a changed object; likewise */
 	struct origin_meta named;     /* where `meta` has no ETag; likewise */
@@ -75,7 +85,7 @@ struct admission {
 	uint64_t from;		 /* where the download began */
 	uint64_t kicked_at;	 /* fetch thread only */
 	bool doubted; /* bytes were found wrong: other sources are asked */
-	bool recheck, local, resumed, changed, digested, too_big;
+	bool recheck, local, resumed, changed, too_big;
 	bool heard; /* the .CHECKSUM asked for with the bytes is evidence */
 	unsigned int changes;
 	uint64_t started_ms;
@@ -92,14 +102,36 @@ struct admission {
 
 /* ---- the runner ---- */
 
+static void wake_locked(struct admission *a, enum activity *it,
+			struct work *work)
+{
+	if (*it == IDLE) {
+		*it = QUEUED;
+		workers_submit(a->env.workers, work);
+	} else if (*it == RUNNING) {
+		*it = AGAIN;
+	}
+}
+
+/* At the end of a turn: another one, or not. */
+static void rest_locked(struct admission *a, enum activity *it,
+			struct work *work, bool again)
+{
+	again = again || *it == AGAIN;
+	*it = again ? QUEUED : IDLE;
+	if (again)
+		workers_submit(a->env.workers, work);
+}
+
 static void kick_locked(struct admission *a)
 {
-	if (a->runner == IDLE) {
-		a->runner = QUEUED;
-		workers_submit(a->env.workers, &a->work);
-	} else if (a->runner == RUNNING) {
-		a->runner = AGAIN;
-	}
+	wake_locked(a, &a->runner, &a->work);
+}
+
+static void kick_decoder_locked(struct admission *a)
+{
+	if (a->decode.waiting)
+		wake_locked(a, &a->decoder, &a->decode_work);
 }
 
 static void kick(struct admission *a)
@@ -185,6 +217,7 @@ static int on_data(void *arg, const void *buf, size_t len)
 	if (a->arrived - a->kicked_at >= KICK_BYTES) {
 		a->kicked_at = a->arrived;
 		kick_locked(a);
+		kick_decoder_locked(a);
 	}
 	pthread_mutex_unlock(&a->lock);
 	return 0;
@@ -195,7 +228,9 @@ static void on_downloaded(void *arg, int err)
 	struct admission *a = arg;
 
 	pthread_mutex_lock(&a->lock);
+	a->whole = !err;
 	settle_locked(a, &a->download, err);
+	kick_decoder_locked(a);
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -327,6 +362,42 @@ static bool answered(struct admission *a, struct asked *q, int *err)
 	return !waiting;
 }
 
+/* ---- the decoder ---- */
+
+static void decode(struct work *work)
+{
+	struct admission *a = container_of(work, struct admission, decode_work);
+	uint64_t arrived;
+	bool whole, stop;
+	int ret = -ECANCELED;
+
+	pthread_mutex_lock(&a->lock);
+	a->decoder = RUNNING;
+	arrived = a->arrived;
+	whole = a->whole;
+	stop = a->stop_decoding;
+	pthread_mutex_unlock(&a->lock);
+	if (!stop)
+		ret = ingest_decode(a->ingest, arrived, whole, STEP_BYTES);
+	pthread_mutex_lock(&a->lock);
+	if (ret == 1 || ret == -EAGAIN) {
+		rest_locked(a, &a->decoder, work, ret == 1);
+	} else {
+		a->decoder = IDLE;
+		settle_locked(a, &a->decode, ret);
+	}
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* Under lock: what has arrived, and all that will, is decoded from now on. */
+static void begin_decode_locked(struct admission *a, bool whole)
+{
+	a->whole = whole;
+	a->stop_decoding = false;
+	a->decode = (struct asked){.waiting = true};
+	kick_decoder_locked(a);
+}
+
 /* ---- BEGIN ---- */
 
 static int open_staging(struct admission *a)
@@ -395,6 +466,7 @@ static int begin_download(struct admission *a)
 	a->named = (struct origin_meta){.last_modified = -1};
 	a->kicked_at = a->from;
 	a->total = a->meta.size;
+	begin_decode_locked(a, false);
 	pthread_mutex_unlock(&a->lock);
 	log_event(LOG_LEVEL_INFO, "downloader",
 		  a->from ? "download_resumed" : "download_started",
@@ -412,7 +484,19 @@ static void begin_local(struct admission *a)
 	a->arrived = a->from;
 	a->total = a->from;
 	a->download = (struct asked){0};
+	begin_decode_locked(a, true);
 	pthread_mutex_unlock(&a->lock);
+}
+
+static int begin_ingest(struct admission *a)
+{
+	struct archive_directory *expected = NULL;
+
+	/* What a tail of this version has told. */
+	if (a->is_zip && a->meta.etag[0])
+		(void)catalog_directory_get(store_catalog(a->env.store), a->key,
+					    a->meta.etag, &expected);
+	return ingest_create(&a->ingest, a->sg, a->is_zip, expected);
 }
 
 /* True where the runner may go on at once. */
@@ -422,12 +506,7 @@ static bool do_begin(struct admission *a)
 
 	if (err)
 		goto fail;
-	ingest_free(a->ingest);
-	a->ingest = NULL;
-	err = ingest_create(&a->ingest, a->sg, a->is_zip);
-	if (err)
-		goto fail;
-	a->digested = a->heard = false;
+	a->heard = false;
 	a->evidence = (struct verdict_evidence){.expects_checksum = a->is_zip};
 	a->from = 0;
 	if (store_staging_bytes(a->sg) && !staging_fits(a)) {
@@ -436,6 +515,9 @@ static bool do_begin(struct admission *a)
 		if (err)
 			goto fail;
 	}
+	err = begin_ingest(a);
+	if (err)
+		goto fail;
 	if (a->local) {
 		adopt_local(a);
 		begin_local(a);
@@ -519,6 +601,35 @@ static void take_name(struct admission *a)
 	pthread_mutex_unlock(&a->lock);
 }
 
+static bool is_md5(const char *etag)
+{
+	return strlen(etag) == 32 &&
+	       strspn(etag, "0123456789abcdefABCDEF") == 32;
+}
+
+static enum verdict_witness hear_etag(const char *etag,
+				      const unsigned char md5[16])
+{
+	char hex[33];
+
+	if (!is_md5(etag))
+		return VERDICT_SILENT;
+	for (int i = 0; i < 16; i++)
+		snprintf(hex + 2 * i, 3, "%02x", md5[i]);
+	return strcasecmp(hex, etag) == 0 ? VERDICT_HOLDS : VERDICT_FAILS;
+}
+
+static int take_digests(struct admission *a)
+{
+	unsigned char md5[16];
+	int err = ingest_digests(a->ingest, a->info.sha256, md5);
+
+	if (err)
+		return err;
+	a->evidence.etag = hear_etag(a->meta.etag, md5);
+	return 0;
+}
+
 static bool do_follow(struct admission *a)
 {
 	bool here;
@@ -558,52 +669,22 @@ static bool do_follow(struct admission *a)
 	}
 	a->meta.size = arrived;
 	take_name(a);
-	a->state = INDEX;
+	err = take_digests(a);
+	if (err)
+		fail(a, err);
+	else
+		a->state = INDEX;
 	return true;
 }
 
 /* ---- INDEX ---- */
 
-static bool is_md5(const char *etag)
-{
-	return strlen(etag) == 32 &&
-	       strspn(etag, "0123456789abcdefABCDEF") == 32;
-}
-
-static enum verdict_witness hear_etag(const char *etag,
-				      const unsigned char md5[16])
-{
-	char hex[33];
-
-	if (!is_md5(etag))
-		return VERDICT_SILENT;
-	for (int i = 0; i < 16; i++)
-		snprintf(hex + 2 * i, 3, "%02x", md5[i]);
-	return strcasecmp(hex, etag) == 0 ? VERDICT_HOLDS : VERDICT_FAILS;
-}
-
-static int take_digests(struct admission *a)
-{
-	unsigned char md5[16];
-	int err = ingest_digests(a->ingest, a->info.sha256, md5);
-
-	if (err)
-		return err;
-	a->digested = true;
-	a->evidence.etag = hear_etag(a->meta.etag, md5);
-	return 0;
-}
-
 static bool do_index(struct admission *a)
 {
-	int err = a->digested ? 0 : take_digests(a);
+	int err;
 
-	if (!err)
-		err = ingest_index(a->ingest, a->meta.size, STEP_BYTES);
-	if (err == 1) {
-		kick(a);
+	if (!answered(a, &a->decode, &err))
 		return false;
-	}
 	if (err == -EBADMSG || err == -EFBIG) {
 		a->evidence.crc = VERDICT_FAILS;
 	} else if (err) {
@@ -973,7 +1054,7 @@ static bool do_small(struct admission *a)
 static bool waiting_locked(const struct admission *a)
 {
 	return a->download.waiting || a->checksum.waiting || a->head.waiting ||
-	       a->small.waiting;
+	       a->small.waiting || a->decode.waiting;
 }
 
 static void admission_free(struct admission *a)
@@ -1000,7 +1081,8 @@ static void leave_staging(struct admission *a)
 	a->sg = NULL;
 }
 
-/* True when every request has answered; those that have not are cancelled. */
+/* True when every request has answered, and the decoder; those that have not
+ * are cancelled. */
 static bool settled(struct admission *a)
 {
 	origin_id ids[4];
@@ -1012,6 +1094,8 @@ static bool settled(struct admission *a)
 	ids[1] = a->checksum.id;
 	ids[2] = a->head.id;
 	ids[3] = a->small.id;
+	a->stop_decoding = true;
+	kick_decoder_locked(a);
 	pthread_mutex_unlock(&a->lock);
 	for (int i = 0; waiting && i < 4; i++)
 		if (ids[i])
@@ -1061,12 +1145,7 @@ static void run(struct work *work)
 		return;
 	}
 	pthread_mutex_lock(&a->lock);
-	if (a->runner == AGAIN) {
-		a->runner = QUEUED;
-		workers_submit(a->env.workers, &a->work);
-	} else {
-		a->runner = IDLE;
-	}
+	rest_locked(a, &a->runner, work, false);
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -1100,6 +1179,7 @@ int admission_start(struct admission **out, const struct admission_env *env,
 	a->started_ms = when_ms();
 	a->info.last_modified = -1;
 	a->work.run = run;
+	a->decode_work.run = decode;
 	*out = a;
 	kick(a);
 	return 0;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -614,6 +615,76 @@ enum { PART = 100000 };
 
 #define STALL_AFTER_PART "[{\"key\": \"*.zip\", \"stall_after\": 100000}]"
 
+static bool is_indexed(void *arg)
+{
+	struct fs_bench *b = arg;
+	struct stat st;
+	char path[1200];
+
+	snprintf(path, sizeof(path), "%s/staging/" KEY ".index.tmp", b->cache);
+	return stat(path, &st) == 0 && st.st_size > 0;
+}
+
+/* Decoding does not wait for the end: part of the index is there before. */
+static void test_admission__decodes_while_it_downloads(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+	struct origin_meta m;
+
+	publish(b, 1, 150000, &p);
+	assert_true(p.len > 1600000);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"hold_after\": 1500000,"
+		    "  \"hold\": \"midway\"}]");
+	start(&s, KEY, &m, false);
+	fs_eventually(is_indexed, b);
+	imitation_release(b->im, "midway", 0);
+	assert_int_equal(outcome(&s), 0);
+	assert_cached(&s, &p);
+	subject_end(&s);
+	free(p.zip);
+}
+
+/* The tail that was asked for its directory came from another archive under
+ * the same name. */
+static void test_admission__wrong_directory_does_no_harm(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+	struct origin_meta m;
+	struct archive_directory *d;
+	struct catalog_facts facts;
+	struct store_object *o;
+	uint64_t size;
+
+	publish(b, 1, 20000, &p);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	assert_int_equal(catalog_facts_get(b->catalog, KEY, m.etag, &facts), 0);
+	assert_int_equal(catalog_directory_get(b->catalog, KEY, m.etag, &d), 0);
+	size = d->members[0].size;
+	d->members[0].size -= 1000;
+	d->members[0].crc32 ^= 1;
+	assert_int_equal(catalog_facts_put(b->catalog, KEY, &facts, d), 0);
+	archive_directory_free(d);
+	start(&s, KEY, &m, false);
+	assert_int_equal(outcome(&s), 0);
+	assert_int_equal(s.result.verdict, VERDICT_VERIFIED);
+	assert_cached(&s, &p);
+	assert_int_equal(store_acquire(b->store, KEY, &o), 0);
+	assert_int_equal(checkpoints_stream_size(store_object_index(o), 1,
+						 &facts.size),
+			 0);
+	assert_int_equal(facts.size, size);
+	store_release(o);
+	subject_end(&s);
+	free(p.zip);
+}
+
 /* Begins, and is cancelled when PART bytes are there. */
 static void begin_and_cancel(struct subject *s)
 {
@@ -943,6 +1014,8 @@ int main(void)
 		BENCH(test_admission__member_with_a_wrong_crc_is_damaged),
 		BENCH(test_admission__refused_checksum_is_the_answer),
 		BENCH(test_admission__absent_object_is_not_there),
+		BENCH(test_admission__decodes_while_it_downloads),
+		BENCH(test_admission__wrong_directory_does_no_harm),
 		BENCH(test_admission__takes_the_version_that_came_instead),
 		BENCH(test_admission__cancelled_download_resumes),
 		BENCH(test_admission__staging_is_free_when_done_is_told),

@@ -18,7 +18,7 @@ static struct archives dir;
 static int setup(void **state)
 {
 	(void)state;
-	archives_create(&dir, "several lies huge");
+	archives_create(&dir, "several lies huge descriptors");
 	return 0;
 }
 
@@ -247,6 +247,70 @@ static void test_archive__data_begin_where_local_headers_end(void **state)
 	close(fd);
 }
 
+/* From the first @len bytes of a zip. */
+static int read_head(struct archive_member *m, uint64_t *off, const char *name,
+		     size_t len)
+{
+	unsigned char head[ARCHIVE_HEAD_BYTES];
+	uint64_t size;
+	int fd = archives_open(&dir, name, &size);
+
+	assert_int_equal(pread(fd, head, len, 0), (ssize_t)len);
+	close(fd);
+	return archive_read_head(m, off, head, len);
+}
+
+/* Compared with what libzip makes of the whole file. */
+static void check_head(const char *name, bool tells_sizes)
+{
+	struct archive_member head, *m;
+	struct archive_directory *d;
+	uint64_t size, off, offsets[7];
+	int fd;
+
+	assert_int_equal(read_named(&d, name), 0);
+	m = &d->members[0];
+	fd = archives_open(&dir, name, &size);
+	assert_int_equal(archive_data_offsets(offsets, d->n, fd, size), 0);
+	close(fd);
+	assert_int_equal(read_head(&head, &off, name, ARCHIVE_HEAD_BYTES), 0);
+	assert_int_equal(off, offsets[0]);
+	assert_int_equal(head.method, m->method);
+	assert_int_equal(head.encrypted, m->encrypted);
+	assert_null(head.name);
+	if (tells_sizes) {
+		assert_int_equal(head.size, m->size);
+		assert_int_equal(head.csize, m->csize);
+		assert_int_equal(head.crc32, m->crc32);
+	} else {
+		assert_true(head.csize == UINT64_MAX);
+	}
+	archive_directory_free(d);
+}
+
+static void test_archive__the_first_header_tells_of_its_member(void **state)
+{
+	(void)state;
+	check_head("true.zip", true);
+	check_head("several.zip", true);
+	check_head("true-zip64.zip", false);
+	check_head("huge.zip", false);
+	check_head("descriptor.zip", false);
+}
+
+static void test_archive__the_first_header_may_not_be_there(void **state)
+{
+	struct archive_member m;
+	uint64_t off;
+
+	(void)state;
+	assert_int_equal(read_head(&m, &off, "true.zip", 29), -ENODATA);
+	assert_int_equal(read_head(&m, &off, "no-zip.zip", ARCHIVE_HEAD_BYTES),
+			 -EBADMSG);
+	assert_int_equal(read_head(&m, &off, "encrypted.zip", 30), 0);
+	assert_true(m.encrypted);
+}
+
 static void test_archive__the_csv_is_the_one_named_like_the_zip(void **state)
 {
 	char notes[] = "notes.txt", deep[] = "sub/X.csv", csv[] = "X.csv";
@@ -324,6 +388,10 @@ int main(void)
 		cmocka_unit_test(test_archive__errors_of_the_file_are_kept),
 		cmocka_unit_test(
 			test_archive__data_begin_where_local_headers_end),
+		cmocka_unit_test(
+			test_archive__the_first_header_tells_of_its_member),
+		cmocka_unit_test(
+			test_archive__the_first_header_may_not_be_there),
 		cmocka_unit_test(
 			test_archive__the_csv_is_the_one_named_like_the_zip),
 		cmocka_unit_test(

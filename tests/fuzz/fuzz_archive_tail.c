@@ -1,6 +1,7 @@
 /*
- * The directory of a zip, from a tail and from a whole file. Input: eight
- * bytes, how much longer than the tail the zip is said to be, and the tail.
+ * The directory of a zip, from a tail and from a whole file, and its first
+ * header. Input: eight bytes, how much longer than the tail the zip is said to
+ * be, and the tail.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,6 +19,17 @@ static void look_at(struct archive_directory *d)
 	for (size_t i = 0; i < d->n; i++)
 		archive_name_ok(d->members[i].name);
 	archive_directory_free(d);
+}
+
+static void read_head(const uint8_t *data, size_t size)
+{
+	struct archive_member m;
+	uint64_t off;
+
+	if (archive_read_head(&m, &off, data, size) == 0 &&
+	    (off < ARCHIVE_HEAD_BYTES ||
+	     off > ARCHIVE_HEAD_BYTES + 2 * UINT16_MAX))
+		abort();
 }
 
 static void read_file(const uint8_t *data, size_t size)
@@ -57,6 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (before <= UINT64_MAX - size &&
 	    archive_read_tail(&d, data, size, before + size) == 0)
 		look_at(d);
+	read_head(data, size);
 	read_file(data, size);
 	return 0;
 }

@@ -194,6 +194,52 @@ def descriptors():
             z.writestr("descriptor.csv", text)
 
 
+def layouts():
+    """One CSV in zips that begin in different ways."""
+    text = csv(60000, 9)
+    put("layout.plain", text)
+
+    def path(name):
+        return os.path.join(OUT, name + ".zip")
+
+    def write(name, change=lambda z: None, method=zipfile.ZIP_DEFLATED,
+              mode="w", zip64=False):
+        with zipfile.ZipFile(path(name), mode, method) as z:
+            with z.open("layout.csv", "w", force_zip64=zip64) as f:
+                f.write(text)
+            change(z)
+        with open(path(name), "rb") as f:
+            return bytearray(f.read())
+
+    def comment(z):
+        z.comment = b"as published " * 40
+
+    def another(z):
+        z.writestr("deep/layout.csv", text[:100000])
+
+    def reverse(z):
+        another(z)
+        z.filelist.reverse()
+    true = write("layout")
+    write("layout-comment", comment)
+    write("layout-stored", method=zipfile.ZIP_STORED)
+    write("layout-zip64", zip64=True)
+    write("layout-two", another)
+    write("layout-reversed", reverse)
+    put("layout-prefix.zip", b"#!/bin/sh\n" * 50)
+    write("layout-prefix", mode="a")
+    with open(path("layout-descriptor"), "wb") as f:
+        with zipfile.ZipFile(Pipe(f), "w", zipfile.ZIP_DEFLATED) as z:
+            z.writestr("layout.csv", text)
+    lies = bytearray(true)
+    lies[14:26] = struct.pack("<LLL", 0, len(true) // 2, len(text) // 2)
+    put("layout-local.zip", lies)
+    put("layout-garbage.zip", true + bytes(300))
+    put("layout-cut.zip", true[:len(true) // 2])
+    true[len(true) // 2] ^= 0xff
+    put("layout-flipped.zip", true)
+
+
 def damaged():
     plain = csv(30000, 5)
     raw, crc, n = deflate(plain), zlib.crc32(plain), len(plain)
@@ -259,8 +305,8 @@ def compressible():
 
 
 def main():
-    for f in (csv_like, stored, compressible, several, descriptors, damaged,
-              lies, huge):
+    for f in (csv_like, stored, compressible, several, descriptors, layouts,
+              damaged, lies, huge):
         if not ONLY or f.__name__ in ONLY:
             f()
 
