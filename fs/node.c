@@ -9,12 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STALE_AT_MOST = 2 };
+enum {
+	STALE_AT_MOST = 2,
+	/* Who got ENOENT still holds the name for a moment: until then the
+	 * kernel can't drop it. */
+	ABSENT_MS = 100,
+};
+
+TAILQ_HEAD(node_list, node);
 
 struct nodes {
 	pthread_mutex_t lock;
 	void *tree; /* tsearch(3) by path, version; protected by lock */
 	size_t n;   /* protected by lock */
+	/* Each in the table is on one of these; the one looked up, or found
+	 * absent, longest ago is first. Protected by lock. */
+	struct node_list present, absent;
 	struct node *root;
 	_Atomic uint64_t control; /* control nodes made so far */
 };
@@ -109,6 +119,8 @@ int node_table_create(struct nodes **out)
 	if (!t)
 		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
+	TAILQ_INIT(&t->present);
+	TAILQ_INIT(&t->absent);
 	t->root = node_new(t, "", &root, "");
 	if (!t->root) {
 		node_table_free(t);
@@ -143,11 +155,18 @@ static struct node *find_locked(struct nodes *t, const char *path,
 	return found ? *found : NULL;
 }
 
+static struct node_list *list_of(struct nodes *t, const struct node *n)
+{
+	return n->absent ? &t->absent : &t->present;
+}
+
 static bool insert_locked(struct nodes *t, struct node *n)
 {
 	n->in_table = tsearch(n, &t->tree, by_path_and_version) != NULL;
-	if (n->in_table)
+	if (n->in_table) {
+		TAILQ_INSERT_TAIL(list_of(t, n), n, by_age);
 		t->n++;
+	}
 	return n->in_table;
 }
 
@@ -155,9 +174,20 @@ static void remove_locked(struct nodes *t, struct node *n)
 {
 	if (n->in_table) {
 		tdelete(n, &t->tree, by_path_and_version);
+		TAILQ_REMOVE(list_of(t, n), n, by_age);
 		t->n--;
 	}
 	n->in_table = false;
+}
+
+/* Makes it the youngest of the absent, or of the others. */
+static void renew_locked(struct nodes *t, struct node *n, bool absent)
+{
+	if (!n->in_table)
+		return;
+	TAILQ_REMOVE(list_of(t, n), n, by_age);
+	n->absent = absent;
+	TAILQ_INSERT_TAIL(list_of(t, n), n, by_age);
 }
 
 static bool adopt_locked(struct nodes *t, struct node *n, const char *version)
@@ -186,6 +216,8 @@ struct node *node_lookup(struct nodes *t, const char *path,
 		if (n && !adopt_locked(t, n, version))
 			n = NULL;
 	}
+	if (n)
+		renew_locked(t, n, false);
 	if (!n) {
 		n = node_new(t, path, tg, version);
 		if (n && !insert_locked(t, n)) {
@@ -308,6 +340,55 @@ bool node_must_tell(struct node *n, uint64_t size)
 		n->stale_sent++;
 	pthread_mutex_unlock(&n->table->lock);
 	return must;
+}
+
+/* The node of the folder above @n; NULL if that is the root. */
+static struct node *above_locked(struct nodes *t, const struct node *n)
+{
+	const char *slash = strrchr(n->path, '/');
+	struct node *above;
+	char *path;
+
+	path = slash ? strndup(n->path, (size_t)(slash - n->path)) : NULL;
+	above = path ? find_locked(t, path, "") : NULL;
+	free(path);
+	return above;
+}
+
+void node_absent(struct node *n, uint64_t now_ms)
+{
+	struct nodes *t = n->table;
+
+	pthread_mutex_lock(&t->lock);
+	do {
+		n->absent_ms = now_ms;
+		renew_locked(t, n, true);
+		n = above_locked(t, n);
+	} while (n && n->provisional);
+	pthread_mutex_unlock(&t->lock);
+}
+
+size_t node_surplus(struct nodes *t, uint64_t now_ms, size_t limit,
+		    uint64_t *ids, size_t room)
+{
+	struct node *n;
+	size_t k = 0, more;
+
+	pthread_mutex_lock(&t->lock);
+	for (; k < room && (n = TAILQ_FIRST(&t->absent)); k++) {
+		if (n->absent_ms + ABSENT_MS > now_ms)
+			break;
+		ids[k] = (uint64_t)(uintptr_t)n;
+		renew_locked(t, n, false);
+	}
+	more = t->n > limit + k ? t->n - limit - k : 0;
+	for (; k < room && more && (n = TAILQ_FIRST(&t->present)); k++) {
+		ids[k] = (uint64_t)(uintptr_t)n;
+		renew_locked(t, n, false);
+		more--;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return k;
 }
 
 size_t node_table_count(struct nodes *t)

@@ -371,6 +371,11 @@ static char *cpu_seconds(const struct subject *s)
 	return text("%.3f", (double)ts.tv_sec + (double)ts.tv_nsec / 1e9);
 }
 
+static char *inodes(const struct subject *s)
+{
+	return number(node_table_count(s->x->nodes));
+}
+
 #define COUNTER(function, metric)                                              \
 	static char *function(const struct subject *s)                         \
 	{                                                                      \
@@ -415,6 +420,7 @@ static const struct attribute root_attributes[] = {
 	{"read.bytes_per_second", true, read_speed},
 	{"process.rss_bytes", true, rss},
 	{"process.cpu_seconds", true, cpu_seconds},
+	{"process.inodes", true, inodes},
 	{0},
 };
 

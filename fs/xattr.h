@@ -11,6 +11,7 @@
 #include "cache/store.h"
 #include "fetch/origin.h"
 #include "fs/folder.h"
+#include "fs/node.h"
 #include "fs/supply.h"
 #include "fs/tree.h"
 
@@ -20,6 +21,7 @@ struct xattr_sources {
 	struct store *store;
 	struct origin *origin;
 	struct folders *folders;
+	struct nodes *nodes;
 	const char *run_id;
 	uint64_t started_ms;
 };
