@@ -170,13 +170,14 @@ int catalog_facts_put(struct catalog *c, const char *key,
 
 	if (!catalog_etag_ok(f->etag) || (d && d->n != f->members))
 		return -EINVAL;
-	return catalog_write(c, facts_put, &w);
+	return catalog_write(c, key, facts_put, &w);
 }
 
 struct facts_read {
 	const char *key, *etag;
 	struct facts_row row;
 	struct archive_directory *d;
+	bool bad; /* its checksum fails: -ENOENT, but not for good */
 };
 
 static int read_facts(struct catalog_conn *conn, void *arg)
@@ -193,6 +194,7 @@ static int facts_read(struct catalog *c, catalog_work_fn *work,
 
 	if (err != -EBADMSG)
 		return err;
+	w->bad = true;
 	catalog_note_doubt(c, DOUBT_FACTS, w->row.id, w->key,
 			   w->etag ? w->etag : w->row.f.etag);
 	return -ENOENT;
@@ -201,12 +203,18 @@ static int facts_read(struct catalog *c, catalog_work_fn *work,
 int catalog_facts_get(struct catalog *c, const char *key, const char *etag,
 		      struct catalog_facts *out)
 {
+	struct catalog_asked q = {etag ? ASKED_FACTS : ASKED_FACTS_LAST, key,
+				  etag ? etag : "", 0};
 	struct facts_read w = {.key = key, .etag = etag};
 	int err;
 
+	if (catalog_memory_get(c->memory, &q, out, sizeof(*out), &err))
+		return err;
 	err = facts_read(c, read_facts, &w);
 	if (!err)
 		*out = w.row.f;
+	if (!err || (err == -ENOENT && !w.bad))
+		catalog_memory_put(c->memory, &q, out, sizeof(*out), err);
 	return err;
 }
 

@@ -133,7 +133,7 @@ int catalog_listing_put(struct catalog *c, const char *prefix,
 	for (size_t i = 0; i < n; i++)
 		if (!catalog_etag_ok(entries[i].etag))
 			return -EINVAL;
-	return catalog_write(c, listing_put, &w);
+	return catalog_write(c, prefix, listing_put, &w);
 }
 
 struct listing_read {
@@ -141,6 +141,7 @@ struct listing_read {
 	struct listing_row row; /* id 0 where it was not found */
 	struct catalog_entry entry;
 	char etag[CATALOG_ETAG_MAX];
+	bool bad; /* its checksum fails: -ENOENT, but not for good */
 	/* Of listing_each: records of an entry each, strings behind it. */
 	FILE *copy;
 	uint64_t copied;
@@ -162,6 +163,7 @@ static int listing_read(struct catalog *c, catalog_work_fn *work,
 
 	if (err != -EBADMSG)
 		return err;
+	w->bad = true;
 	catalog_note_doubt(c, DOUBT_LISTING, w->row.id, w->prefix, NULL);
 	return -ENOENT;
 }
@@ -169,12 +171,19 @@ static int listing_read(struct catalog *c, catalog_work_fn *work,
 int catalog_listing_time(struct catalog *c, const char *prefix,
 			 int64_t *fetched_at)
 {
+	struct catalog_asked q = {ASKED_LISTING_TIME, prefix, "", 0};
 	struct listing_read w = {.prefix = prefix};
 	int err;
 
+	if (catalog_memory_get(c->memory, &q, fetched_at, sizeof(*fetched_at),
+			       &err))
+		return err;
 	err = listing_read(c, read_listing_time, &w);
 	if (!err)
 		*fetched_at = w.row.fetched_at;
+	if (!err || (err == -ENOENT && !w.bad))
+		catalog_memory_put(c->memory, &q, fetched_at,
+				   sizeof(*fetched_at), err);
 	return err;
 }
 
@@ -317,26 +326,59 @@ static int read_entry(struct catalog_conn *conn, void *arg)
 	return found < 0 ? found : -ENOENT;
 }
 
+/* The answer to an ASKED_ENTRY; the time also where the name is not there. */
+struct entry_answer {
+	bool there, is_prefix;
+	char etag[CATALOG_ETAG_MAX];
+	uint64_t size;
+	int64_t last_modified, fetched_at;
+};
+
+static int entry_read(struct catalog *c, const char *prefix, const char *name,
+		      struct entry_answer *a)
+{
+	struct listing_read w = {.prefix = prefix, .name = name};
+	int err = catalog_db_read(c->db, read_entry, &w);
+
+	if (err == -EBADMSG)
+		catalog_note_doubt(c, DOUBT_LISTING, w.row.id, prefix, NULL);
+	if (err && err != -ENOENT)
+		return err;
+	*a = (struct entry_answer){
+		.there = !err,
+		.fetched_at = w.row.fetched_at,
+	};
+	if (err)
+		return 0;
+	a->is_prefix = w.entry.is_prefix;
+	a->size = w.entry.size;
+	a->last_modified = w.entry.last_modified;
+	strcpy(a->etag, w.etag);
+	return 0;
+}
+
 int catalog_entry_get(struct catalog *c, const char *prefix, const char *name,
 		      bool *is_prefix, char etag[CATALOG_ETAG_MAX],
 		      uint64_t *size, int64_t *last_modified,
 		      int64_t *fetched_at)
 {
-	struct listing_read w = {.prefix = prefix, .name = name};
+	struct catalog_asked q = {ASKED_ENTRY, prefix, name, 0};
+	struct entry_answer a;
 	int err;
 
-	err = catalog_db_read(c->db, read_entry, &w);
-	if (err == -EBADMSG) {
-		catalog_note_doubt(c, DOUBT_LISTING, w.row.id, prefix, NULL);
-		return -ENODATA;
+	if (!catalog_memory_get(c->memory, &q, &a, sizeof(a), &err)) {
+		err = entry_read(c, prefix, name, &a);
+		if (!err || err == -ENODATA)
+			catalog_memory_put(c->memory, &q, &a, sizeof(a), err);
 	}
-	if (!err || err == -ENOENT)
-		*fetched_at = w.row.fetched_at;
 	if (err)
-		return err;
-	*is_prefix = w.entry.is_prefix;
-	*size = w.entry.size;
-	*last_modified = w.entry.last_modified;
-	strcpy(etag, w.etag);
+		return err == -EBADMSG ? -ENODATA : err;
+	*fetched_at = a.fetched_at;
+	if (!a.there)
+		return -ENOENT;
+	*is_prefix = a.is_prefix;
+	*size = a.size;
+	*last_modified = a.last_modified;
+	strcpy(etag, a.etag);
 	return 0;
 }
