@@ -53,7 +53,7 @@ static bool set_text(char **s, const char *text)
 static bool set_target(struct node *n, const struct tree_target *tg)
 {
 	n->sort = tg->sort;
-	n->provisional = tg->provisional;
+	n->provisional = tg->provisional && !n->proven;
 	return set_text(&n->key, tg->key);
 }
 
@@ -368,6 +368,20 @@ static struct node *above_locked(struct nodes *t, const struct node *n)
 	return above;
 }
 
+void node_prove(struct node *n)
+{
+	struct nodes *t = n->table;
+
+	pthread_mutex_lock(&t->lock);
+	if (n->sort != TREE_FOLDER)
+		n = above_locked(t, n);
+	for (; n && !n->proven; n = above_locked(t, n)) {
+		n->proven = true;
+		n->provisional = false;
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
 void node_absent(struct node *n, uint64_t now_ms)
 {
 	struct nodes *t = n->table;
@@ -375,6 +389,7 @@ void node_absent(struct node *n, uint64_t now_ms)
 	pthread_mutex_lock(&t->lock);
 	do {
 		n->absent_ms = now_ms;
+		n->proven = false;
 		renew_locked(t, n, true);
 		n = above_locked(t, n);
 	} while (n && n->provisional);

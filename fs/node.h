@@ -38,6 +38,7 @@ struct node {
 	/* Protected by the table's lock, all of them: */
 	enum tree_sort sort;
 	bool provisional;
+	bool proven;   /* a folder with something in it; see node_prove() */
 	char *key;     /* of its target; NULL for "" */
 	char *version; /* NULL for "" */
 	uint64_t told;
@@ -69,6 +70,13 @@ struct node *node_control(struct nodes *t, const char *path,
 
 /* The kernel dropped @n lookups. */
 void node_forget(struct nodes *t, struct node *n, uint64_t count);
+
+/*
+ * node_prove() - @n exists: the folders above it do, too, whatever the listings
+ * above them know, and @n if it is one. They are not provisional from here on,
+ * since folders do not vanish from the archive.
+ */
+void node_prove(struct node *n);
 
 void node_target(struct node *n, struct tree_target *out);
 void node_set_target(struct node *n, const struct tree_target *tg);

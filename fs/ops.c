@@ -112,11 +112,14 @@ static int lookup_folder(struct ops *o, const char *path,
 			 struct fuse_entry_param *e)
 {
 	struct node *n = node_lookup(o->nodes, path, tg, "");
+	struct tree_target known;
 
 	if (!n)
 		return -ENOMEM;
 	e->ino = (fuse_ino_t)n;
-	if (!tg->provisional) {
+	/* Proven before, perhaps, where the listing still can't tell. */
+	node_target(n, &known);
+	if (!known.provisional) {
 		e->entry_timeout = ENTRY_S;
 		e->attr_timeout = FOLDER_ATTR_S;
 	}
@@ -167,6 +170,8 @@ static int lookup(struct ops *o, struct node *parent, const char *name,
 		return err;
 	if (tg.sort == TREE_CONTROL)
 		return lookup_control(o, path, &tg, e);
+	if (!tg.provisional)
+		node_prove(parent);
 	if (tg.sort == TREE_FOLDER)
 		return lookup_folder(o, path, &tg, e);
 	return lookup_file(o, path, &tg, e);
@@ -221,8 +226,10 @@ static int confirm(struct ops *o, struct node *n, struct tree_target *tg,
 	node_target(n, tg);
 	was_provisional = tg->provisional;
 	err = tree_confirm(o->tree, n->path, tg, waiter_of(p));
-	if (!err && was_provisional)
+	if (!err && was_provisional) {
 		node_set_target(n, tg);
+		node_prove(n);
+	}
 	return err;
 }
 

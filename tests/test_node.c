@@ -284,6 +284,39 @@ static void test_node__absent_ends_at_what_exists(void **state)
 	assert_int_equal(ids[0], id_of(file));
 }
 
+static bool is_provisional(struct node *n)
+{
+	struct tree_target tg;
+
+	node_target(n, &tg);
+	return tg.provisional;
+}
+
+static void test_node__what_exists_proves_what_is_above(void **state)
+{
+	struct nodes *t = *state;
+	struct node *symbol =
+		node_lookup(t, "spot/klines/S", &maybe_folder, "");
+	struct node *interval =
+		node_lookup(t, "spot/klines/S/1m", &maybe_folder, "");
+	struct node *file =
+		node_lookup(t, "spot/klines/S/1m/a.csv", &maybe_file, "");
+
+	assert_true(is_provisional(symbol));
+	node_prove(file);
+	assert_false(is_provisional(symbol));
+	assert_false(is_provisional(interval));
+	/* A file may go. */
+	assert_true(is_provisional(file));
+	/* The listing above still can't tell; it is known nevertheless. */
+	node_lookup(t, "spot/klines/S", &maybe_folder, "");
+	assert_false(is_provisional(symbol));
+	node_absent(interval, LONG_AGO);
+	node_lookup(t, "spot/klines/S/1m", &maybe_folder, "");
+	assert_true(is_provisional(interval));
+	assert_false(is_provisional(symbol));
+}
+
 static void test_node__absent_waits_until_it_is_let_go(void **state)
 {
 	struct nodes *t = *state;
@@ -397,6 +430,7 @@ int main(void)
 		TEST(test_node__size_is_told_at_most_a_few_times),
 		TEST(test_node__absent_ones_go_children_first),
 		TEST(test_node__absent_ends_at_what_exists),
+		TEST(test_node__what_exists_proves_what_is_above),
 		TEST(test_node__absent_waits_until_it_is_let_go),
 		TEST(test_node__looked_up_again_is_absent_no_more),
 		TEST(test_node__absent_and_forgotten_is_gone),
