@@ -58,9 +58,10 @@ struct catalog_entry {
 int catalog_listing_put(struct catalog *c, const char *prefix,
 			const struct catalog_entry *entries, size_t n,
 			int64_t now);
-/* When was it fetched? -ENOENT if never. */
+/* When was it fetched, and how many entries did it have? (NULL: not asked.)
+ * -ENOENT if never. */
 int catalog_listing_time(struct catalog *c, const char *prefix,
-			 int64_t *fetched_at);
+			 int64_t *fetched_at, uint64_t *entries);
 /* Each entry in byte order of names; @fn non-zero stops and is returned. The
  * strings are valid during the call. -ENOENT if never listed. */
 typedef int catalog_entry_fn(void *arg, const struct catalog_entry *e);

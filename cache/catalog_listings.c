@@ -2,7 +2,6 @@
  * Listings: a row for each, and one for each of its entries.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "cache/catalog_priv.h"
@@ -143,7 +142,8 @@ struct listing_read {
 	char etag[CATALOG_ETAG_MAX];
 	bool bad; /* its checksum fails: -ENOENT, but not for good */
 	/* Of listing_each: records of an entry each, strings behind it. */
-	FILE *copy;
+	char *copy;
+	size_t copy_len, copy_room;
 	uint64_t copied;
 };
 
@@ -168,23 +168,43 @@ static int listing_read(struct catalog *c, catalog_work_fn *work,
 	return -ENOENT;
 }
 
+/* The answer to an ASKED_LISTING_TIME. */
+struct time_answer {
+	int64_t fetched_at;
+	uint64_t entries;
+};
+
+static int time_read(struct catalog *c, struct catalog_asked *q,
+		     struct time_answer *a)
+{
+	struct listing_read w = {.prefix = q->scope};
+	int err = listing_read(c, read_listing_time, &w);
+
+	if (!err)
+		*a = (struct time_answer){
+			.fetched_at = w.row.fetched_at,
+			.entries = (uint64_t)w.row.entries,
+		};
+	if (!err || (err == -ENOENT && !w.bad))
+		catalog_memory_put(c->memory, q, a, sizeof(*a), err);
+	return err;
+}
+
 int catalog_listing_time(struct catalog *c, const char *prefix,
-			 int64_t *fetched_at)
+			 int64_t *fetched_at, uint64_t *entries)
 {
 	struct catalog_asked q = {ASKED_LISTING_TIME, prefix, "", 0};
-	struct listing_read w = {.prefix = prefix};
+	struct time_answer a = {0};
 	int err;
 
-	if (catalog_memory_get(c->memory, &q, fetched_at, sizeof(*fetched_at),
-			       &err))
+	if (!catalog_memory_get(c->memory, &q, &a, sizeof(a), &err))
+		err = time_read(c, &q, &a);
+	if (err)
 		return err;
-	err = listing_read(c, read_listing_time, &w);
-	if (!err)
-		*fetched_at = w.row.fetched_at;
-	if (!err || (err == -ENOENT && !w.bad))
-		catalog_memory_put(c->memory, &q, fetched_at,
-				   sizeof(*fetched_at), err);
-	return err;
+	*fetched_at = a.fetched_at;
+	if (entries)
+		*entries = a.entries;
+	return 0;
 }
 
 /* An entry as listing_each keeps it, its strings right behind it. */
@@ -195,7 +215,26 @@ struct kept_entry {
 	bool is_prefix;
 };
 
-static int keep_entry(FILE *f, const struct catalog_entry *e)
+static void *grow_copy(struct listing_read *w, size_t more)
+{
+	size_t room = w->copy_room ? w->copy_room : 4096;
+	char *grown;
+
+	while (room < w->copy_len + more)
+		room *= 2;
+	if (room > w->copy_room) {
+		grown = realloc(w->copy, room);
+		if (!grown)
+			return NULL;
+		w->copy = grown;
+		w->copy_room = room;
+	}
+	grown = w->copy + w->copy_len;
+	w->copy_len += more;
+	return grown;
+}
+
+static int keep_entry(struct listing_read *w, const struct catalog_entry *e)
 {
 	struct kept_entry k = {
 		.name_len = strlen(e->name) + 1,
@@ -204,11 +243,13 @@ static int keep_entry(FILE *f, const struct catalog_entry *e)
 		.last_modified = e->last_modified,
 		.is_prefix = e->is_prefix,
 	};
+	char *p = grow_copy(w, sizeof(k) + k.name_len + k.etag_len);
 
-	if (fwrite(&k, sizeof(k), 1, f) != 1 ||
-	    fwrite(e->name, 1, k.name_len, f) != k.name_len ||
-	    fwrite(e->etag, 1, k.etag_len, f) != k.etag_len)
+	if (!p)
 		return -ENOMEM;
+	memcpy(p, &k, sizeof(k));
+	memcpy(p + sizeof(k), e->name, k.name_len);
+	memcpy(p + sizeof(k) + k.name_len, e->etag, k.etag_len);
 	return 0;
 }
 
@@ -219,7 +260,7 @@ static int read_entries(struct catalog_conn *conn, void *arg)
 	sqlite3_stmt *stmt;
 	int more, err;
 
-	rewind(w->copy);
+	w->copy_len = 0;
 	w->copied = 0;
 	err = read_listing_time(conn, w);
 	if (err)
@@ -234,7 +275,7 @@ static int read_entries(struct catalog_conn *conn, void *arg)
 		if (!err && w->copied++ == (uint64_t)w->row.entries)
 			err = -EBADMSG;
 		if (!err)
-			err = keep_entry(w->copy, &e);
+			err = keep_entry(w, &e);
 		if (err)
 			return err;
 	}
@@ -271,19 +312,11 @@ int catalog_listing_each(struct catalog *c, const char *prefix,
 			 catalog_entry_fn *fn, void *arg)
 {
 	struct listing_read w = {.prefix = prefix};
-	char *copy = NULL;
-	size_t len;
-	int err;
+	int err = listing_read(c, read_entries, &w);
 
-	w.copy = open_memstream(&copy, &len);
-	if (!w.copy)
-		return -ENOMEM;
-	err = listing_read(c, read_entries, &w);
-	if (fclose(w.copy) != 0 && !err)
-		err = -ENOMEM;
 	if (!err)
-		err = feed_entries(copy, w.copied, fn, arg);
-	free(copy);
+		err = feed_entries(w.copy, w.copied, fn, arg);
+	free(w.copy);
 	return err;
 }
 

@@ -366,7 +366,7 @@ static int gather_prefix(struct gather *g, const char *prefix,
 	int64_t at;
 	int err;
 
-	err = catalog_listing_time(g->f->cfg.catalog, prefix, &at);
+	err = catalog_listing_time(g->f->cfg.catalog, prefix, &at, NULL);
 	if (err)
 		return err;
 	if (!g->fetched_at || at < g->fetched_at)

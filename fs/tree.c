@@ -46,7 +46,8 @@ static enum presence look(struct tree *t, const char *prefix, const char *name)
 	if (!err)
 		return is_prefix ? FOLDER_THERE : FILE_THERE;
 	if (err == -ENOENT &&
-	    catalog_listing_time(t->cfg.catalog, prefix, &fetched_at) == 0 &&
+	    catalog_listing_time(t->cfg.catalog, prefix, &fetched_at, NULL) ==
+		    0 &&
 	    listings_fresh(t->cfg.listings, fetched_at))
 		return ABSENT;
 	return UNKNOWN;

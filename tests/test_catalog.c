@@ -168,7 +168,7 @@ static void test_catalog__keeps_a_listing_in_byte_order(void **state)
 
 	put_some(p);
 	reopen(p);
-	assert_int_equal(catalog_listing_time(p->c, PREFIX, &at), 0);
+	assert_int_equal(catalog_listing_time(p->c, PREFIX, &at, NULL), 0);
 	assert_int_equal(at, 1000);
 	assert_int_equal(catalog_listing_each(p->c, PREFIX, add_name, &l), 0);
 	assert_string_equal(l.all, "BTCUSDT-1m-2020-01-01.zip "
@@ -217,7 +217,8 @@ static void test_catalog__tells_not_there_from_not_listed(void **state)
 	assert_int_equal(get_entry(p, PREFIX, "BTCUSDT-1m-2020-01-01.zi", &e),
 			 -ENOENT);
 	assert_int_equal(get_entry(p, "data/", "a", &e), -ENODATA);
-	assert_int_equal(catalog_listing_time(p->c, "data/", &at), -ENOENT);
+	assert_int_equal(catalog_listing_time(p->c, "data/", &at, NULL),
+			 -ENOENT);
 	assert_int_equal(catalog_listing_each(p->c, "data/", add_name, &l),
 			 -ENOENT);
 	/* An empty listing is a listing. */
