@@ -215,7 +215,7 @@ static char *listing_age(const struct subject *s)
 static void usage(const struct subject *s, uint64_t *files, uint64_t *bytes)
 {
 	char prefixes[2][PATH_KEY_MAX + 1];
-	unsigned int n = tree_prefixes(s->path, prefixes);
+	unsigned int n = path_prefixes(s->path, prefixes);
 	uint64_t f, b;
 
 	*files = *bytes = 0;
