@@ -73,6 +73,15 @@ int catalog_entry_get(struct catalog *c, const char *prefix, const char *name,
 		      uint64_t *size, int64_t *last_modified,
 		      int64_t *fetched_at);
 
+/*
+ * catalog_prefetch() - for a folder about to be asked about file by file: its
+ * entries, and of those whose name ends in @suffix the facts put last and the
+ * row of what is cached, are read into memory in one go, a few microseconds
+ * each. More than fit (some thousands) push each other out. Worker thread.
+ * -ENOENT if never listed.
+ */
+int catalog_prefetch(struct catalog *c, const char *prefix, const char *suffix);
+
 /* ---- facts: what an object's tail told, for good, by ETag ---- */
 
 enum {

@@ -353,6 +353,22 @@ static int cached_ask(struct catalog *c, enum catalog_question question,
 	return err == -EBADMSG ? -ENOENT : err;
 }
 
+int catalog_cached_prefetch(struct catalog *c, struct catalog_conn *conn,
+			    const char *key)
+{
+	struct catalog_asked q = {ASKED_CACHED, key, "", 0};
+	struct cached_work w = {.key = key};
+	int err;
+
+	if (catalog_memory_get(c->memory, &q, &w.row, sizeof(w.row), &err))
+		return 0;
+	err = read_cached(conn, &w);
+	if (err && err != -ENOENT)
+		return err == -EBADMSG ? 0 : err;
+	catalog_memory_put(c->memory, &q, &w.row, sizeof(w.row), err);
+	return 0;
+}
+
 int catalog_cached_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out)
 {

@@ -2,6 +2,7 @@
  * Listings: a row for each, and one for each of its entries.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cache/catalog_priv.h"
@@ -414,4 +415,102 @@ int catalog_entry_get(struct catalog *c, const char *prefix, const char *name,
 	*last_modified = a.last_modified;
 	strcpy(etag, a.etag);
 	return 0;
+}
+
+/* ---- a folder's files before they are asked for ---- */
+
+enum { PREFETCH_AT_ONCE = 128 }; /* in one transaction, which holds up none */
+
+struct prefetch {
+	struct catalog *c;
+	const char *prefix, *suffix;
+	struct catalog_asked entry; /* with the generation before it was read */
+	int64_t fetched_at;
+	char *keys[PREFETCH_AT_ONCE];
+	size_t n;
+};
+
+static int prefetch_keys(struct catalog_conn *conn, void *arg)
+{
+	struct prefetch *p = arg;
+	int err = 0;
+
+	for (size_t i = 0; i < p->n && !err; i++) {
+		err = catalog_facts_prefetch(p->c, conn, p->keys[i]);
+		if (!err)
+			err = catalog_cached_prefetch(p->c, conn, p->keys[i]);
+	}
+	return err;
+}
+
+static int flush_keys(struct prefetch *p)
+{
+	int err = p->n ? catalog_db_read(p->c->db, prefetch_keys, p) : 0;
+
+	while (p->n)
+		free(p->keys[--p->n]);
+	return err;
+}
+
+static void remember_entry(struct prefetch *p, const struct catalog_entry *e)
+{
+	struct entry_answer a = {
+		.there = true,
+		.is_prefix = e->is_prefix,
+		.size = e->size,
+		.last_modified = e->last_modified,
+		.fetched_at = p->fetched_at,
+	};
+
+	strcpy(a.etag, e->etag);
+	p->entry.name = e->name;
+	catalog_memory_put(p->c->memory, &p->entry, &a, sizeof(a), 0);
+}
+
+static bool ends_in(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static int prefetch_entry(void *arg, const struct catalog_entry *e)
+{
+	struct prefetch *p = arg;
+	char *key;
+
+	if (e->is_prefix) {
+		remember_entry(p, e);
+		return 0;
+	}
+	if (!ends_in(e->name, p->suffix))
+		return 0;
+	remember_entry(p, e);
+	if (asprintf(&key, "%s%s", p->prefix, e->name) < 0)
+		return -ENOMEM;
+	p->keys[p->n++] = key;
+	return p->n == PREFETCH_AT_ONCE ? flush_keys(p) : 0;
+}
+
+int catalog_prefetch(struct catalog *c, const char *prefix, const char *suffix)
+{
+	struct prefetch p = {
+		.c = c,
+		.prefix = prefix,
+		.suffix = suffix,
+		.entry = {ASKED_ENTRY, prefix, "", 0},
+	};
+	struct entry_answer none;
+	int err;
+
+	/* For its generation: nobody has an empty name. */
+	catalog_memory_get(c->memory, &p.entry, &none, sizeof(none), &err);
+	err = catalog_listing_time(c, prefix, &p.fetched_at, NULL);
+	if (!err)
+		err = catalog_listing_each(c, prefix, prefetch_entry, &p);
+	if (!err)
+		err = flush_keys(&p);
+	while (p.n)
+		free(p.keys[--p.n]);
+	return err;
 }

@@ -16,7 +16,7 @@
 #include "cache/catalog_priv.h"
 
 enum {
-	SETS = 2048, /* powers of two */
+	SETS = 4096, /* powers of two */
 	WAYS = 4,
 	GROUPS = 256,
 };

@@ -148,6 +148,13 @@ void catalog_memory_put(struct catalog_memory *m, const struct catalog_asked *q,
 void catalog_memory_forget(struct catalog_memory *m, const char *scope);
 void catalog_memory_forget_all(struct catalog_memory *m);
 
+/* ---- in a transaction: answers not in memory are put there ---- */
+
+int catalog_facts_prefetch(struct catalog *c, struct catalog_conn *conn,
+			   const char *key);
+int catalog_cached_prefetch(struct catalog *c, struct catalog_conn *conn,
+			    const char *key);
+
 /* ---- catalog_cached.c, in a transaction ---- */
 
 /* The total anew from the rows. */
