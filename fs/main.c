@@ -265,6 +265,7 @@ static int make_tree(struct mount *m)
 		.listings = m->listings,
 		.catalog = store_catalog(m->store),
 		.prefer_monthly = m->cfg->prefer_monthly,
+		.workers = m->quick,
 		.control_files = report_names,
 	};
 	struct tree_config tc = {

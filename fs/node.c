@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/when.h"
+
 enum {
 	STALE_AT_MOST = 2,
 	/* Who got ENOENT still holds the name for a moment: until then the
@@ -58,14 +60,20 @@ static bool set_target(struct node *n, const struct tree_target *tg)
 }
 
 /* Numbers first: they tell nearly all apart in one step. */
-static int by_path_and_version(const void *a, const void *b)
+static int by_path(const void *a, const void *b)
 {
 	const struct node *x = a, *y = b;
-	int c;
 
 	if (x->ino != y->ino)
 		return x->ino < y->ino ? -1 : 1;
-	c = strcmp(x->path, y->path);
+	return strcmp(x->path, y->path);
+}
+
+static int by_path_and_version(const void *a, const void *b)
+{
+	const struct node *x = a, *y = b;
+	int c = by_path(a, b);
+
 	return c ? c : strcmp(text_of(x->version), text_of(y->version));
 }
 
@@ -238,12 +246,27 @@ struct node *node_lookup(struct nodes *t, const char *path,
 			n = NULL;
 		}
 	}
-	if (n && set_target(n, tg))
+	if (n && set_target(n, tg)) {
 		n->lookups++;
-	else
+		n->looked_up_ms = when_ms();
+	} else {
 		n = NULL;
+	}
 	pthread_mutex_unlock(&t->lock);
 	return n;
+}
+
+bool node_is_known(struct nodes *t, const char *path, uint64_t ms)
+{
+	struct node probe = {.path = (char *)path, .ino = node_ino(path)};
+	struct node **found;
+	bool known;
+
+	pthread_mutex_lock(&t->lock);
+	found = tfind(&probe, &t->tree, by_path);
+	known = found && when_ms() - (*found)->looked_up_ms < ms;
+	pthread_mutex_unlock(&t->lock);
+	return known;
 }
 
 struct node *node_control(struct nodes *t, const char *path,

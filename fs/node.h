@@ -46,7 +46,8 @@ struct node {
 	unsigned int stale_sent;
 	uint64_t lookups;
 	bool in_table;
-	bool absent; /* ENOENT was replied, at: */
+	uint64_t looked_up_ms; /* when the kernel was last given it */
+	bool absent;	       /* ENOENT was replied, at: */
 	uint64_t absent_ms;
 	TAILQ_ENTRY(node) by_age; /* while in the table */
 };
@@ -63,6 +64,10 @@ struct node *node_root(struct nodes *t);
  */
 struct node *node_lookup(struct nodes *t, const char *path,
 			 const struct tree_target *tg, const char *version);
+
+/* Did the kernel look up @path, in any version, in the last @ms? It may have
+ * dropped it since, but will hardly have. */
+bool node_is_known(struct nodes *t, const char *path, uint64_t ms);
 
 /* A node of its own for a control file; takes @text over also on failure. */
 struct node *node_control(struct nodes *t, const char *path,

@@ -182,6 +182,20 @@ static void test_node__lookup_brings_the_target_up_to_date(void **state)
 	assert_string_equal(got.key, "data/b.zip");
 }
 
+static void test_node__knows_what_was_looked_up_of_late(void **state)
+{
+	struct nodes *t = *state;
+	struct node *a;
+
+	assert_false(node_is_known(t, PATH, 60000));
+	a = look(t, "A");
+	assert_true(node_is_known(t, PATH, 60000));
+	assert_false(node_is_known(t, PATH, 0));
+	assert_false(node_is_known(t, PATH "x", 60000));
+	node_forget(t, a, 1);
+	assert_false(node_is_known(t, PATH, 60000));
+}
+
 static void test_node__control_files_are_each_their_own(void **state)
 {
 	struct nodes *t = *state;
@@ -426,6 +440,7 @@ int main(void)
 		TEST(test_node__lives_as_long_as_the_kernel_holds_it),
 		TEST(test_node__more_forgotten_than_held_is_all),
 		TEST(test_node__lookup_brings_the_target_up_to_date),
+		TEST(test_node__knows_what_was_looked_up_of_late),
 		TEST(test_node__control_files_are_each_their_own),
 		TEST(test_node__size_is_told_at_most_a_few_times),
 		TEST(test_node__absent_ones_go_children_first),

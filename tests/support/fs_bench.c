@@ -121,6 +121,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 	struct folders_config fc = {
 		.catalog = b->catalog,
 		.prefer_monthly = o->prefer_monthly,
+		.workers = b->quick,
 		.control_files = control,
 	};
 	struct tree_config tc = {
