@@ -67,6 +67,16 @@ static const char *const statements[SQL_COUNT] = {
 };
 /* clang-format on */
 
+/* A new file, or rows that are doubted: nothing that was read holds. */
+static void on_damage_seen(void *arg, const char *what)
+{
+	struct catalog *c = arg;
+
+	catalog_memory_forget_all(c->memory);
+	if (c->on_damage)
+		c->on_damage(c->damage_arg, what);
+}
+
 int catalog_open(struct catalog **out, const char *dir,
 		 catalog_damage_fn *on_damage, void *arg)
 {
@@ -79,8 +89,10 @@ int catalog_open(struct catalog **out, const char *dir,
 	c->damage_arg = arg;
 	pthread_mutex_init(&c->doubts_lock, NULL);
 	pthread_mutex_init(&c->touches_lock, NULL);
-	err = catalog_db_open(&c->db, dir, on_damage, arg, statements,
-			      SQL_COUNT);
+	c->memory = catalog_memory_create();
+	err = c->memory ? catalog_db_open(&c->db, dir, on_damage_seen, c,
+					  statements, SQL_COUNT)
+			: -ENOMEM;
 	if (err) {
 		catalog_close(c);
 		return err;
@@ -105,6 +117,7 @@ void catalog_close(struct catalog *c)
 	while (c->n_doubts > 0)
 		doubt_free(&c->doubts[--c->n_doubts]);
 	tdestroy(c->touches, free);
+	catalog_memory_free(c->memory);
 	pthread_mutex_destroy(&c->touches_lock);
 	pthread_mutex_destroy(&c->doubts_lock);
 	free(c);
@@ -149,8 +162,8 @@ void catalog_note_doubt(struct catalog *c, enum catalog_doubted what,
 	pthread_mutex_unlock(&c->doubts_lock);
 	if (!noted)
 		doubt_free(&d);
-	else if (c->on_damage)
-		c->on_damage(c->damage_arg, said[what]);
+	else
+		on_damage_seen(c, said[what]);
 }
 
 static int delete_doubted(struct catalog_conn *conn,
@@ -204,7 +217,8 @@ static int purge_and_work(struct catalog_conn *conn, void *arg)
  * The doubted row may have been written anew since; deleting it again costs a
  * look-up at the origin or a check, and no more.
  */
-int catalog_write(struct catalog *c, catalog_work_fn *work, void *arg)
+int catalog_write(struct catalog *c, const char *scope, catalog_work_fn *work,
+		  void *arg)
 {
 	struct catalog_doubt doubts[CATALOG_DOUBTS_MAX];
 	struct purged_work w = {.doubts = doubts, .work = work, .arg = arg};
@@ -216,8 +230,13 @@ int catalog_write(struct catalog *c, catalog_work_fn *work, void *arg)
 	c->n_doubts = 0;
 	pthread_mutex_unlock(&c->doubts_lock);
 	err = catalog_db_write(c->db, purge_and_work, &w);
-	for (size_t i = 0; i < w.n; i++)
+	/* Also after an error: who can say what of it was done. */
+	if (scope)
+		catalog_memory_forget(c->memory, scope);
+	for (size_t i = 0; i < w.n; i++) {
+		catalog_memory_forget(c->memory, doubts[i].a);
 		doubt_free(&doubts[i]);
+	}
 	return err;
 }
 
@@ -245,5 +264,5 @@ int catalog_ledger_add(struct catalog *c, const char *run_id, const char *event,
 	for (int i = 0; i < 32; i++)
 		snprintf(hex + 2 * i, 3, "%02x", sha256[i]);
 	row.sha256 = hex;
-	return catalog_write(c, ledger_add, &row);
+	return catalog_write(c, NULL, ledger_add, &row);
 }

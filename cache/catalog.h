@@ -58,9 +58,10 @@ struct catalog_entry {
 int catalog_listing_put(struct catalog *c, const char *prefix,
 			const struct catalog_entry *entries, size_t n,
 			int64_t now);
-/* When was it fetched? -ENOENT if never. */
+/* When was it fetched, and how many entries did it have? (NULL: not asked.)
+ * -ENOENT if never. */
 int catalog_listing_time(struct catalog *c, const char *prefix,
-			 int64_t *fetched_at);
+			 int64_t *fetched_at, uint64_t *entries);
 /* Each entry in byte order of names; @fn non-zero stops and is returned. The
  * strings are valid during the call. -ENOENT if never listed. */
 typedef int catalog_entry_fn(void *arg, const struct catalog_entry *e);
@@ -71,6 +72,15 @@ int catalog_entry_get(struct catalog *c, const char *prefix, const char *name,
 		      bool *is_prefix, char etag[CATALOG_ETAG_MAX],
 		      uint64_t *size, int64_t *last_modified,
 		      int64_t *fetched_at);
+
+/*
+ * catalog_prefetch() - for a folder about to be asked about file by file: its
+ * entries, and of those whose name ends in @suffix the facts put last and the
+ * row of what is cached, are read into memory in one go, a few microseconds
+ * each. More than fit (some thousands) push each other out. Worker thread.
+ * -ENOENT if never listed.
+ */
+int catalog_prefetch(struct catalog *c, const char *prefix, const char *suffix);
 
 /* ---- facts: what an object's tail told, for good, by ETag ---- */
 

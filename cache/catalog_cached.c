@@ -274,7 +274,7 @@ int catalog_cached_put(struct catalog *c, const char *key,
 
 	if (!catalog_etag_ok(row->etag))
 		return -EINVAL;
-	return catalog_write(c, cached_put, &w);
+	return catalog_write(c, key, cached_put, &w);
 }
 
 static int cached_delete(struct catalog_conn *conn, void *arg)
@@ -288,14 +288,14 @@ int catalog_cached_delete(struct catalog *c, const char *key)
 {
 	struct cached_work w = {.key = key, .place = CATALOG_OBJECTS};
 
-	return catalog_write(c, cached_delete, &w);
+	return catalog_write(c, key, cached_delete, &w);
 }
 
 int catalog_quarantined_delete(struct catalog *c, const char *key)
 {
 	struct cached_work w = {.key = key, .place = CATALOG_QUARANTINE};
 
-	return catalog_write(c, cached_delete, &w);
+	return catalog_write(c, key, cached_delete, &w);
 }
 
 static int read_quarantined(struct catalog_conn *conn, void *arg)
@@ -331,31 +331,62 @@ static int cached_read(struct catalog *c, catalog_work_fn *work,
 	int err;
 
 	err = catalog_db_read(c->db, work, &w);
-	if (err == -EBADMSG) {
+	if (err == -EBADMSG)
 		catalog_note_doubt(c, DOUBT_CACHED, w.place, key, NULL);
-		return -ENOENT;
-	}
 	if (!err)
 		*out = w.row;
 	return err;
 }
 
+static int cached_ask(struct catalog *c, enum catalog_question question,
+		      catalog_work_fn *work, const char *key,
+		      struct catalog_cached *out)
+{
+	struct catalog_asked q = {question, key, "", 0};
+	int err;
+
+	if (catalog_memory_get(c->memory, &q, out, sizeof(*out), &err))
+		return err;
+	err = cached_read(c, work, key, out);
+	if (!err || err == -ENOENT)
+		catalog_memory_put(c->memory, &q, out, sizeof(*out), err);
+	return err == -EBADMSG ? -ENOENT : err;
+}
+
+int catalog_cached_prefetch(struct catalog *c, struct catalog_conn *conn,
+			    const char *key)
+{
+	struct catalog_asked q = {ASKED_CACHED, key, "", 0};
+	struct cached_work w = {.key = key};
+	int err;
+
+	if (catalog_memory_get(c->memory, &q, &w.row, sizeof(w.row), &err))
+		return 0;
+	err = read_cached(conn, &w);
+	if (err && err != -ENOENT)
+		return err == -EBADMSG ? 0 : err;
+	catalog_memory_put(c->memory, &q, &w.row, sizeof(w.row), err);
+	return 0;
+}
+
 int catalog_cached_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out)
 {
-	return cached_read(c, read_cached, key, out);
+	return cached_ask(c, ASKED_CACHED, read_cached, key, out);
 }
 
 int catalog_object_get(struct catalog *c, const char *key,
 		       struct catalog_cached *out)
 {
-	return cached_read(c, read_object, key, out);
+	return cached_ask(c, ASKED_OBJECT, read_object, key, out);
 }
 
 int catalog_quarantined_get(struct catalog *c, const char *key,
 			    struct catalog_cached *out)
 {
-	return cached_read(c, read_quarantined, key, out);
+	int err = cached_read(c, read_quarantined, key, out);
+
+	return err == -EBADMSG ? -ENOENT : err;
 }
 
 /* A row whose checksum fails is no row to change. */
@@ -380,7 +411,7 @@ int catalog_cached_checked(struct catalog *c, const char *key, int64_t now)
 {
 	struct cached_work w = {.key = key, .now = now};
 
-	return catalog_write(c, cached_checked, &w);
+	return catalog_write(c, key, cached_checked, &w);
 }
 
 static int cached_doubt(struct catalog_conn *conn, void *arg)
@@ -397,7 +428,7 @@ int catalog_cached_doubt(struct catalog *c, const char *key)
 {
 	struct cached_work w = {.key = key};
 
-	return catalog_write(c, cached_doubt, &w);
+	return catalog_write(c, key, cached_doubt, &w);
 }
 
 struct found_work {
@@ -438,7 +469,10 @@ int catalog_cached_found(struct catalog *c, const struct catalog_found *found,
 {
 	struct found_work w = {.found = found, .n = n};
 
-	return n ? catalog_write(c, cached_found, &w) : 0;
+	int err = n ? catalog_write(c, NULL, cached_found, &w) : 0;
+
+	catalog_memory_forget_all(c->memory);
+	return err;
 }
 
 /* ---- usage ---- */

@@ -170,13 +170,14 @@ int catalog_facts_put(struct catalog *c, const char *key,
 
 	if (!catalog_etag_ok(f->etag) || (d && d->n != f->members))
 		return -EINVAL;
-	return catalog_write(c, facts_put, &w);
+	return catalog_write(c, key, facts_put, &w);
 }
 
 struct facts_read {
 	const char *key, *etag;
 	struct facts_row row;
 	struct archive_directory *d;
+	bool bad; /* its checksum fails: -ENOENT, but not for good */
 };
 
 static int read_facts(struct catalog_conn *conn, void *arg)
@@ -193,21 +194,62 @@ static int facts_read(struct catalog *c, catalog_work_fn *work,
 
 	if (err != -EBADMSG)
 		return err;
+	w->bad = true;
 	catalog_note_doubt(c, DOUBT_FACTS, w->row.id, w->key,
 			   w->etag ? w->etag : w->row.f.etag);
 	return -ENOENT;
 }
 
+/* Most versions asked for are the last, and that may be known already. */
+static bool is_last(struct catalog *c, const char *key, const char *etag,
+		    struct catalog_facts *out)
+{
+	struct catalog_asked q = {ASKED_FACTS_LAST, key, "", 0};
+	struct catalog_facts f;
+	int err;
+
+	if (!catalog_memory_get(c->memory, &q, &f, sizeof(f), &err) || err ||
+	    strcmp(f.etag, etag) != 0)
+		return false;
+	*out = f;
+	return true;
+}
+
 int catalog_facts_get(struct catalog *c, const char *key, const char *etag,
 		      struct catalog_facts *out)
 {
+	struct catalog_asked q = {etag ? ASKED_FACTS : ASKED_FACTS_LAST, key,
+				  etag ? etag : "", 0};
 	struct facts_read w = {.key = key, .etag = etag};
 	int err;
 
+	if (catalog_memory_get(c->memory, &q, out, sizeof(*out), &err))
+		return err;
+	if (etag && is_last(c, key, etag, out))
+		return 0;
 	err = facts_read(c, read_facts, &w);
 	if (!err)
 		*out = w.row.f;
+	if (!err || (err == -ENOENT && !w.bad))
+		catalog_memory_put(c->memory, &q, out, sizeof(*out), err);
 	return err;
+}
+
+int catalog_facts_prefetch(struct catalog *c, struct catalog_conn *conn,
+			   const char *key)
+{
+	struct catalog_asked q = {ASKED_FACTS_LAST, key, "", 0};
+	struct facts_row row;
+	struct catalog_facts f;
+	int err;
+
+	if (catalog_memory_get(c->memory, &q, &f, sizeof(f), &err))
+		return 0;
+	err = facts_get(conn, key, NULL, &row);
+	if (err && err != -ENOENT)
+		return err == -EBADMSG ? 0 : err;
+	catalog_memory_put(c->memory, &q, &row.f, sizeof(row.f), err);
+	return 0;
 }
 
 static int member_of(sqlite3_stmt *stmt, int64_t facts, size_t n,

@@ -133,7 +133,7 @@ int catalog_listing_put(struct catalog *c, const char *prefix,
 	for (size_t i = 0; i < n; i++)
 		if (!catalog_etag_ok(entries[i].etag))
 			return -EINVAL;
-	return catalog_write(c, listing_put, &w);
+	return catalog_write(c, prefix, listing_put, &w);
 }
 
 struct listing_read {
@@ -141,8 +141,10 @@ struct listing_read {
 	struct listing_row row; /* id 0 where it was not found */
 	struct catalog_entry entry;
 	char etag[CATALOG_ETAG_MAX];
+	bool bad; /* its checksum fails: -ENOENT, but not for good */
 	/* Of listing_each: records of an entry each, strings behind it. */
-	FILE *copy;
+	char *copy;
+	size_t copy_len, copy_room;
 	uint64_t copied;
 };
 
@@ -162,20 +164,48 @@ static int listing_read(struct catalog *c, catalog_work_fn *work,
 
 	if (err != -EBADMSG)
 		return err;
+	w->bad = true;
 	catalog_note_doubt(c, DOUBT_LISTING, w->row.id, w->prefix, NULL);
 	return -ENOENT;
 }
 
-int catalog_listing_time(struct catalog *c, const char *prefix,
-			 int64_t *fetched_at)
+/* The answer to an ASKED_LISTING_TIME. */
+struct time_answer {
+	int64_t fetched_at;
+	uint64_t entries;
+};
+
+static int time_read(struct catalog *c, struct catalog_asked *q,
+		     struct time_answer *a)
 {
-	struct listing_read w = {.prefix = prefix};
+	struct listing_read w = {.prefix = q->scope};
+	int err = listing_read(c, read_listing_time, &w);
+
+	if (!err)
+		*a = (struct time_answer){
+			.fetched_at = w.row.fetched_at,
+			.entries = (uint64_t)w.row.entries,
+		};
+	if (!err || (err == -ENOENT && !w.bad))
+		catalog_memory_put(c->memory, q, a, sizeof(*a), err);
+	return err;
+}
+
+int catalog_listing_time(struct catalog *c, const char *prefix,
+			 int64_t *fetched_at, uint64_t *entries)
+{
+	struct catalog_asked q = {ASKED_LISTING_TIME, prefix, "", 0};
+	struct time_answer a = {0};
 	int err;
 
-	err = listing_read(c, read_listing_time, &w);
-	if (!err)
-		*fetched_at = w.row.fetched_at;
-	return err;
+	if (!catalog_memory_get(c->memory, &q, &a, sizeof(a), &err))
+		err = time_read(c, &q, &a);
+	if (err)
+		return err;
+	*fetched_at = a.fetched_at;
+	if (entries)
+		*entries = a.entries;
+	return 0;
 }
 
 /* An entry as listing_each keeps it, its strings right behind it. */
@@ -186,7 +216,26 @@ struct kept_entry {
 	bool is_prefix;
 };
 
-static int keep_entry(FILE *f, const struct catalog_entry *e)
+static void *grow_copy(struct listing_read *w, size_t more)
+{
+	size_t room = w->copy_room ? w->copy_room : 4096;
+	char *grown;
+
+	while (room < w->copy_len + more)
+		room *= 2;
+	if (room > w->copy_room) {
+		grown = realloc(w->copy, room);
+		if (!grown)
+			return NULL;
+		w->copy = grown;
+		w->copy_room = room;
+	}
+	grown = w->copy + w->copy_len;
+	w->copy_len += more;
+	return grown;
+}
+
+static int keep_entry(struct listing_read *w, const struct catalog_entry *e)
 {
 	struct kept_entry k = {
 		.name_len = strlen(e->name) + 1,
@@ -195,11 +244,13 @@ static int keep_entry(FILE *f, const struct catalog_entry *e)
 		.last_modified = e->last_modified,
 		.is_prefix = e->is_prefix,
 	};
+	char *p = grow_copy(w, sizeof(k) + k.name_len + k.etag_len);
 
-	if (fwrite(&k, sizeof(k), 1, f) != 1 ||
-	    fwrite(e->name, 1, k.name_len, f) != k.name_len ||
-	    fwrite(e->etag, 1, k.etag_len, f) != k.etag_len)
+	if (!p)
 		return -ENOMEM;
+	memcpy(p, &k, sizeof(k));
+	memcpy(p + sizeof(k), e->name, k.name_len);
+	memcpy(p + sizeof(k) + k.name_len, e->etag, k.etag_len);
 	return 0;
 }
 
@@ -210,7 +261,7 @@ static int read_entries(struct catalog_conn *conn, void *arg)
 	sqlite3_stmt *stmt;
 	int more, err;
 
-	rewind(w->copy);
+	w->copy_len = 0;
 	w->copied = 0;
 	err = read_listing_time(conn, w);
 	if (err)
@@ -225,7 +276,7 @@ static int read_entries(struct catalog_conn *conn, void *arg)
 		if (!err && w->copied++ == (uint64_t)w->row.entries)
 			err = -EBADMSG;
 		if (!err)
-			err = keep_entry(w->copy, &e);
+			err = keep_entry(w, &e);
 		if (err)
 			return err;
 	}
@@ -262,19 +313,11 @@ int catalog_listing_each(struct catalog *c, const char *prefix,
 			 catalog_entry_fn *fn, void *arg)
 {
 	struct listing_read w = {.prefix = prefix};
-	char *copy = NULL;
-	size_t len;
-	int err;
+	int err = listing_read(c, read_entries, &w);
 
-	w.copy = open_memstream(&copy, &len);
-	if (!w.copy)
-		return -ENOMEM;
-	err = listing_read(c, read_entries, &w);
-	if (fclose(w.copy) != 0 && !err)
-		err = -ENOMEM;
 	if (!err)
-		err = feed_entries(copy, w.copied, fn, arg);
-	free(copy);
+		err = feed_entries(w.copy, w.copied, fn, arg);
+	free(w.copy);
 	return err;
 }
 
@@ -317,26 +360,157 @@ static int read_entry(struct catalog_conn *conn, void *arg)
 	return found < 0 ? found : -ENOENT;
 }
 
+/* The answer to an ASKED_ENTRY; the time also where the name is not there. */
+struct entry_answer {
+	bool there, is_prefix;
+	char etag[CATALOG_ETAG_MAX];
+	uint64_t size;
+	int64_t last_modified, fetched_at;
+};
+
+static int entry_read(struct catalog *c, const char *prefix, const char *name,
+		      struct entry_answer *a)
+{
+	struct listing_read w = {.prefix = prefix, .name = name};
+	int err = catalog_db_read(c->db, read_entry, &w);
+
+	if (err == -EBADMSG)
+		catalog_note_doubt(c, DOUBT_LISTING, w.row.id, prefix, NULL);
+	if (err && err != -ENOENT)
+		return err;
+	*a = (struct entry_answer){
+		.there = !err,
+		.fetched_at = w.row.fetched_at,
+	};
+	if (err)
+		return 0;
+	a->is_prefix = w.entry.is_prefix;
+	a->size = w.entry.size;
+	a->last_modified = w.entry.last_modified;
+	strcpy(a->etag, w.etag);
+	return 0;
+}
+
 int catalog_entry_get(struct catalog *c, const char *prefix, const char *name,
 		      bool *is_prefix, char etag[CATALOG_ETAG_MAX],
 		      uint64_t *size, int64_t *last_modified,
 		      int64_t *fetched_at)
 {
-	struct listing_read w = {.prefix = prefix, .name = name};
+	struct catalog_asked q = {ASKED_ENTRY, prefix, name, 0};
+	struct entry_answer a;
 	int err;
 
-	err = catalog_db_read(c->db, read_entry, &w);
-	if (err == -EBADMSG) {
-		catalog_note_doubt(c, DOUBT_LISTING, w.row.id, prefix, NULL);
-		return -ENODATA;
+	if (!catalog_memory_get(c->memory, &q, &a, sizeof(a), &err)) {
+		err = entry_read(c, prefix, name, &a);
+		if (!err || err == -ENODATA)
+			catalog_memory_put(c->memory, &q, &a, sizeof(a), err);
 	}
-	if (!err || err == -ENOENT)
-		*fetched_at = w.row.fetched_at;
 	if (err)
-		return err;
-	*is_prefix = w.entry.is_prefix;
-	*size = w.entry.size;
-	*last_modified = w.entry.last_modified;
-	strcpy(etag, w.etag);
+		return err == -EBADMSG ? -ENODATA : err;
+	*fetched_at = a.fetched_at;
+	if (!a.there)
+		return -ENOENT;
+	*is_prefix = a.is_prefix;
+	*size = a.size;
+	*last_modified = a.last_modified;
+	strcpy(etag, a.etag);
 	return 0;
+}
+
+/* ---- a folder's files before they are asked for ---- */
+
+enum { PREFETCH_AT_ONCE = 128 }; /* in one transaction, which holds up none */
+
+struct prefetch {
+	struct catalog *c;
+	const char *prefix, *suffix;
+	struct catalog_asked entry; /* with the generation before it was read */
+	int64_t fetched_at;
+	char *keys[PREFETCH_AT_ONCE];
+	size_t n;
+};
+
+static int prefetch_keys(struct catalog_conn *conn, void *arg)
+{
+	struct prefetch *p = arg;
+	int err = 0;
+
+	for (size_t i = 0; i < p->n && !err; i++) {
+		err = catalog_facts_prefetch(p->c, conn, p->keys[i]);
+		if (!err)
+			err = catalog_cached_prefetch(p->c, conn, p->keys[i]);
+	}
+	return err;
+}
+
+static int flush_keys(struct prefetch *p)
+{
+	int err = p->n ? catalog_db_read(p->c->db, prefetch_keys, p) : 0;
+
+	while (p->n)
+		free(p->keys[--p->n]);
+	return err;
+}
+
+static void remember_entry(struct prefetch *p, const struct catalog_entry *e)
+{
+	struct entry_answer a = {
+		.there = true,
+		.is_prefix = e->is_prefix,
+		.size = e->size,
+		.last_modified = e->last_modified,
+		.fetched_at = p->fetched_at,
+	};
+
+	strcpy(a.etag, e->etag);
+	p->entry.name = e->name;
+	catalog_memory_put(p->c->memory, &p->entry, &a, sizeof(a), 0);
+}
+
+static bool ends_in(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static int prefetch_entry(void *arg, const struct catalog_entry *e)
+{
+	struct prefetch *p = arg;
+	char *key;
+
+	if (e->is_prefix) {
+		remember_entry(p, e);
+		return 0;
+	}
+	if (!ends_in(e->name, p->suffix))
+		return 0;
+	remember_entry(p, e);
+	if (asprintf(&key, "%s%s", p->prefix, e->name) < 0)
+		return -ENOMEM;
+	p->keys[p->n++] = key;
+	return p->n == PREFETCH_AT_ONCE ? flush_keys(p) : 0;
+}
+
+int catalog_prefetch(struct catalog *c, const char *prefix, const char *suffix)
+{
+	struct prefetch p = {
+		.c = c,
+		.prefix = prefix,
+		.suffix = suffix,
+		.entry = {ASKED_ENTRY, prefix, "", 0},
+	};
+	struct entry_answer none;
+	int err;
+
+	/* For its generation: nobody has an empty name. */
+	catalog_memory_get(c->memory, &p.entry, &none, sizeof(none), &err);
+	err = catalog_listing_time(c, prefix, &p.fetched_at, NULL);
+	if (!err)
+		err = catalog_listing_each(c, prefix, prefetch_entry, &p);
+	if (!err)
+		err = flush_keys(&p);
+	while (p.n)
+		free(p.keys[--p.n]);
+	return err;
 }

@@ -2,7 +2,7 @@
  * catalog_priv - what the files of the catalog share: catalog.c (statements,
  * doubts, ledger), catalog_listings.c, catalog_facts.c, catalog_cached.c (rows
  * of objects and their totals), catalog_uses.c (last uses, and the order they
- * make).
+ * make), catalog_memory.c (what was asked last).
  *
  * Each call packs its arguments into a struct and hands a function to
  * catalog_db_read() or catalog_write(), which may run it twice (when the file
@@ -67,8 +67,11 @@ struct catalog_doubt {
 	char *a, *b; /* prefix; key and etag; key */
 };
 
+struct catalog_memory;
+
 struct catalog {
 	struct catalog_db *db;
+	struct catalog_memory *memory;
 	catalog_damage_fn *on_damage;
 	void *damage_arg;
 
@@ -109,8 +112,48 @@ bool catalog_column_etag(sqlite3_stmt *stmt, int n, char out[CATALOG_ETAG_MAX]);
 /* Notes it and says so. */
 void catalog_note_doubt(struct catalog *c, enum catalog_doubted what,
 			int64_t id, const char *a, const char *b);
-/* As catalog_db_write(), after deleting what is doubted. */
-int catalog_write(struct catalog *c, catalog_work_fn *work, void *arg);
+/* As catalog_db_write(), after deleting what is doubted. @scope is forgotten
+ * in memory; NULL where nothing is asked of what is written. */
+int catalog_write(struct catalog *c, const char *scope, catalog_work_fn *work,
+		  void *arg);
+
+/* ---- catalog_memory.c ---- */
+
+enum catalog_question {
+	ASKED_ENTRY,
+	ASKED_LISTING_TIME,
+	ASKED_FACTS,
+	ASKED_FACTS_LAST,
+	ASKED_CACHED,
+	ASKED_OBJECT,
+};
+
+struct catalog_asked {
+	enum catalog_question question;
+	/* A write changes all of a scope at once. */
+	const char *scope, *name;
+	uint64_t generation; /* set by _get(), for _put() */
+};
+
+struct catalog_memory *catalog_memory_create(void); /* NULL: no memory */
+void catalog_memory_free(struct catalog_memory *m);
+/* Was it asked, and nothing of its scope written since? Then *err and, where
+ * that is 0, @value are the answer. */
+bool catalog_memory_get(struct catalog_memory *m, struct catalog_asked *q,
+			void *value, size_t size, int *err);
+/* The answer, as the database gave it after the _get(). */
+void catalog_memory_put(struct catalog_memory *m, const struct catalog_asked *q,
+			const void *value, size_t size, int err);
+/* After a write was committed, before its call returns. */
+void catalog_memory_forget(struct catalog_memory *m, const char *scope);
+void catalog_memory_forget_all(struct catalog_memory *m);
+
+/* ---- in a transaction: answers not in memory are put there ---- */
+
+int catalog_facts_prefetch(struct catalog *c, struct catalog_conn *conn,
+			   const char *key);
+int catalog_cached_prefetch(struct catalog *c, struct catalog_conn *conn,
+			    const char *key);
 
 /* ---- catalog_cached.c, in a transaction ---- */
 

@@ -95,6 +95,15 @@ static void touch_again(const void *node, VISIT visit, void *arg)
 		catalog_touch(arg, t->key, t->at);
 }
 
+static void forget_touched(const void *node, VISIT visit, void *arg)
+{
+	const struct touch *t = *(struct touch *const *)node;
+	struct catalog *c = arg;
+
+	if (visit == postorder || visit == leaf)
+		catalog_memory_forget(c->memory, t->key);
+}
+
 int catalog_flush(struct catalog *c)
 {
 	struct flush_work w = {0};
@@ -107,7 +116,8 @@ int catalog_flush(struct catalog *c)
 	pthread_mutex_unlock(&c->touches_lock);
 	if (!w.touches)
 		return 0;
-	err = catalog_write(c, write_touches, &w);
+	err = catalog_write(c, NULL, write_touches, &w);
+	twalk_r(w.touches, forget_touched, c);
 	if (err) /* for the next time; what is newer by now stays */
 		twalk_r(w.touches, touch_again, c);
 	tdestroy(w.touches, free);

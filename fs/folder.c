@@ -8,17 +8,26 @@
 
 #include "fs/path.h"
 #include "fs/when.h"
+#include "fs/workers.h"
 
 enum {
 	/* Folders read lately whose sizes are looked up together. */
 	READ_LATELY = 64,
 	READ_LATELY_MS = 600000,
+	/* So many look-ups after it was read are no chance. */
+	WARM_AFTER = 8,
+	WARM_MS = 60000,
 };
+
+enum warmth { COLD, WARMING, WARM };
 
 struct read_lately {
 	char *path;
 	uint64_t at_ms;
 	bool sized; /* the look-up was started */
+	unsigned int looked_up;
+	enum warmth warmth;
+	uint64_t warm_ms; /* since when */
 };
 
 struct folders {
@@ -366,7 +375,7 @@ static int gather_prefix(struct gather *g, const char *prefix,
 	int64_t at;
 	int err;
 
-	err = catalog_listing_time(g->f->cfg.catalog, prefix, &at);
+	err = catalog_listing_time(g->f->cfg.catalog, prefix, &at, NULL);
 	if (err)
 		return err;
 	if (!g->fetched_at || at < g->fetched_at)
@@ -647,10 +656,15 @@ void folder_note_read(struct folders *f, const char *path)
 	if (!l) {
 		l = &f->lately[f->next++ % READ_LATELY];
 		free(l->path);
-		l->path = strndup(path, path_len(path));
+		*l = (struct read_lately){
+			.path = strndup(path, path_len(path)),
+		};
 	}
 	l->at_ms = when_ms();
 	l->sized = false;
+	l->looked_up = 0;
+	if (l->warmth == WARM && l->at_ms - l->warm_ms > WARM_MS)
+		l->warmth = COLD;
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -741,6 +755,74 @@ void folder_size_all(struct folders *f, const char *path)
 		supply_sizes(f->cfg.supply, k.keys, k.n);
 	else
 		free(k.keys);
+}
+
+/* ---- what is known of a whole folder ---- */
+
+struct warming {
+	struct work work;
+	struct folders *f;
+	char path[];
+};
+
+static void warm(struct work *work)
+{
+	struct warming *w = container_of(work, struct warming, work);
+	char prefixes[2][PATH_KEY_MAX + 1];
+	unsigned int n = path_prefixes(w->path, prefixes);
+	struct read_lately *l;
+
+	for (unsigned int i = 0; i < n; i++)
+		catalog_prefetch(w->f->cfg.catalog, prefixes[i], ".zip");
+	pthread_mutex_lock(&w->f->lock);
+	l = lately_locked(w->f, w->path);
+	if (l) {
+		l->warmth = WARM;
+		l->warm_ms = when_ms();
+	}
+	pthread_mutex_unlock(&w->f->lock);
+	free(w);
+}
+
+static void start_warming(struct folders *f, const char *path)
+{
+	size_t n = path_len(path);
+	struct warming *w = calloc(1, sizeof(*w) + n + 1);
+
+	if (!w)
+		return;
+	memcpy(w->path, path, n);
+	w->f = f;
+	w->work.run = warm;
+	workers_submit(f->cfg.workers, &w->work);
+}
+
+void folder_looked_up(struct folders *f, const char *path)
+{
+	struct read_lately *l;
+	bool start = false;
+
+	pthread_mutex_lock(&f->lock);
+	l = lately_locked(f, path);
+	if (l && l->warmth == COLD && f->cfg.workers)
+		start = ++l->looked_up == WARM_AFTER;
+	if (start)
+		l->warmth = WARMING;
+	pthread_mutex_unlock(&f->lock);
+	if (start)
+		start_warming(f, path);
+}
+
+bool folder_is_warm(struct folders *f, const char *path)
+{
+	struct read_lately *l;
+	bool is_warm;
+
+	pthread_mutex_lock(&f->lock);
+	l = lately_locked(f, path);
+	is_warm = l && l->warmth == WARM;
+	pthread_mutex_unlock(&f->lock);
+	return is_warm;
 }
 
 int folder_table_create(struct folders **out, const struct folders_config *cfg)

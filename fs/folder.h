@@ -24,6 +24,7 @@ struct folders_config {
 	struct listings *listings;
 	struct catalog *catalog;
 	bool prefer_monthly;
+	struct workers *workers;	  /* for folder_warm(); may be NULL */
 	const char *const *control_files; /* names under .tickfs/, NULL ends */
 };
 
@@ -68,5 +69,14 @@ void folder_free(struct folder *d);
  */
 void folder_note_read(struct folders *f, const char *path);
 void folder_size_all(struct folders *f, const char *path);
+
+/*
+ * folder_looked_up() - somebody looks up a file of the folder @path. Where a
+ * few were looked up since it was read, as `ls -l` does, what the catalog knows
+ * of all of them is read into memory (catalog_prefetch()), by a worker.
+ */
+void folder_looked_up(struct folders *f, const char *path);
+/* Was that done, so that none of its names needs a look into the catalog? */
+bool folder_is_warm(struct folders *f, const char *path);
 
 #endif

@@ -128,31 +128,19 @@ bool listings_fresh(struct listings *l, int64_t fetched_at)
 	       (age_s >= 0 && (uint64_t)age_s * 1000 <= l->cfg.ttl_ms);
 }
 
-static int stop_at_first(void *arg, const struct catalog_entry *e)
-{
-	(void)arg;
-	(void)e;
-	return 1;
-}
-
-static bool is_empty(struct listings *l, const char *prefix)
-{
-	return catalog_listing_each(l->cfg.catalog, prefix, stop_at_first,
-				    NULL) == 0;
-}
-
 /* 0 and -ENOENT as listings_ensure(); -ENODATA where the origin must be
  * asked, and *known says whether there is an older answer. */
 static int ask_catalog(struct listings *l, const char *prefix, bool stale_ok,
 		       bool *known)
 {
 	int64_t fetched_at, age_s;
+	uint64_t entries;
 	bool empty;
 
 	*known = false;
-	if (catalog_listing_time(l->cfg.catalog, prefix, &fetched_at))
+	if (catalog_listing_time(l->cfg.catalog, prefix, &fetched_at, &entries))
 		return -ENODATA;
-	empty = is_empty(l, prefix);
+	empty = entries == 0;
 	*known = !empty;
 	if (!empty && (stale_ok || listings_fresh(l, fetched_at)))
 		return 0;

@@ -26,6 +26,7 @@
 #include "fs/metrics.h"
 #include "fs/observe.h"
 #include "fs/ops.h"
+#include "fs/prune.h"
 #include "fs/report.h"
 #include "fs/supply.h"
 #include "fs/when.h"
@@ -39,6 +40,9 @@ enum {
 	POOL_PERCENT = 70,
 	SPANS_AHEAD = 3,
 	UPKEEP_A_SECOND = 4,
+	/* A node for each KiB of the memory limit; it takes about a third of
+	 * that. */
+	BYTES_PER_NODE = 1024,
 };
 
 struct mount {
@@ -58,6 +62,7 @@ struct mount {
 	struct nodes *nodes;
 	struct ops ops;
 	struct fuse_session *session;
+	struct prune *prune;
 	bool mounted;
 
 	pthread_t upkeep;
@@ -260,6 +265,7 @@ static int make_tree(struct mount *m)
 		.listings = m->listings,
 		.catalog = store_catalog(m->store),
 		.prefer_monthly = m->cfg->prefer_monthly,
+		.workers = m->quick,
 		.control_files = report_names,
 	};
 	struct tree_config tc = {
@@ -353,6 +359,7 @@ static void fill_ops(struct mount *m)
 				.pool = m->pool,
 				.origin = m->origin,
 				.folders = m->folders,
+				.nodes = m->nodes,
 				.run_id = m->cfg->run_id,
 				.started_ms = when_ms(),
 			},
@@ -425,6 +432,7 @@ static void *keep_up(void *arg)
 			metrics_tick(when_ms());
 		store_tick(m->store, when_now());
 		supply_tick(m->supply, when_ms());
+		prune_tick(m->prune, when_ms());
 		clock_gettime(CLOCK_MONOTONIC, &next);
 		next.tv_nsec += 1000000000 / UPKEEP_A_SECOND;
 		if (next.tv_nsec >= 1000000000) {
@@ -447,6 +455,11 @@ static int start_upkeep(struct mount *m)
 	pthread_condattr_t attr;
 	int err;
 
+	err = prune_create(&m->prune, m->nodes,
+			   (size_t)(m->cfg->memory_bytes / BYTES_PER_NODE),
+			   fuse_session_fd(m->session));
+	if (err)
+		return err;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&m->lock, NULL);
@@ -487,9 +500,12 @@ static int serve(struct mount *m)
  * and only then is anything freed. */
 static void take_down(struct mount *m)
 {
+	if (m->prune)
+		prune_stop(m->prune);
 	if (m->mounted)
 		fuse_session_unmount(m->session);
 	stop_upkeep(m);
+	prune_free(m->prune);
 	if (m->origin)
 		origin_stop(m->origin);
 	/* Some wait for the pool, of which the workers know nothing. */

@@ -8,6 +8,10 @@
  *
  * A nodeid is the node's address. A node lives as long as the kernel holds
  * lookups of it; an operation on a nodeid therefore needs no reference.
+ *
+ * The kernel keeps what it looked up as long as it has the memory, also names
+ * that turned out not to exist: there may be very many. node_surplus() says
+ * which ones it had better drop (fs/prune.h asks it to).
  */
 #ifndef FS_NODE_H
 #define FS_NODE_H
@@ -15,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "fs/tree.h"
 
@@ -28,14 +33,12 @@ struct node {
 	/* A control file's bytes, rendered at its LOOKUP. */
 	char *text;
 	size_t text_len;
-	/*
-	 * The module's own. The kernel keeps a node for every name it looked
-	 * up, as long as it has the memory: so there may be very many.
-	 */
+	/* The module's own. */
 	struct nodes *table;
 	/* Protected by the table's lock, all of them: */
 	enum tree_sort sort;
 	bool provisional;
+	bool proven;   /* a folder with something in it; see node_prove() */
 	char *key;     /* of its target; NULL for "" */
 	char *version; /* NULL for "" */
 	uint64_t told;
@@ -43,6 +46,10 @@ struct node {
 	unsigned int stale_sent;
 	uint64_t lookups;
 	bool in_table;
+	uint64_t looked_up_ms; /* when the kernel was last given it */
+	bool absent;	       /* ENOENT was replied, at: */
+	uint64_t absent_ms;
+	TAILQ_ENTRY(node) by_age; /* while in the table */
 };
 
 int node_table_create(struct nodes **out);
@@ -58,12 +65,23 @@ struct node *node_root(struct nodes *t);
 struct node *node_lookup(struct nodes *t, const char *path,
 			 const struct tree_target *tg, const char *version);
 
+/* Did the kernel look up @path, in any version, in the last @ms? It may have
+ * dropped it since, but will hardly have. */
+bool node_is_known(struct nodes *t, const char *path, uint64_t ms);
+
 /* A node of its own for a control file; takes @text over also on failure. */
 struct node *node_control(struct nodes *t, const char *path,
 			  const struct tree_target *tg, char *text, size_t len);
 
 /* The kernel dropped @n lookups. */
 void node_forget(struct nodes *t, struct node *n, uint64_t count);
+
+/*
+ * node_prove() - @n exists: the folders above it do, too, whatever the listings
+ * above them know, and @n if it is one. They are not provisional from here on,
+ * since folders do not vanish from the archive.
+ */
+void node_prove(struct node *n);
 
 void node_target(struct node *n, struct tree_target *out);
 void node_set_target(struct node *n, const struct tree_target *tg);
@@ -85,6 +103,25 @@ bool node_must_tell(struct node *n, uint64_t size);
 
 /* st_ino for a path: stable while the program runs, and beyond. */
 uint64_t node_ino(const char *path);
+
+/*
+ * node_absent() - ENOENT is about to be replied for @n: it should go, and with
+ * it those above it, up to the first that is not provisional.
+ */
+void node_absent(struct node *n, uint64_t now_ms);
+
+/*
+ * node_surplus() - nodes the kernel should drop if it does not use them: those
+ * for which ENOENT was replied a moment ago, children before parents; and of
+ * the others those looked up longest ago, where there are more than @limit.
+ * Each is named once, and again only after it is absent again or grew old
+ * again. They may be forgotten at any time: the ids are for the kernel alone,
+ * which may have given them to other nodes by then, and drops these for no
+ * worse than a look-up.
+ * Returns how many of @ids, at most @room, it filled in.
+ */
+size_t node_surplus(struct nodes *t, uint64_t now_ms, size_t limit,
+		    uint64_t *ids, size_t room);
 
 size_t node_table_count(struct nodes *t);
 

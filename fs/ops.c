@@ -20,7 +20,8 @@ enum {
 	ENTRY_S = 60,
 	ATTR_S = 3600,
 	FOLDER_ATTR_S = 60,
-	HEALS_MAX = 2, /* tries at one read */
+	HEALS_MAX = 2,	      /* tries at one read */
+	PLUS_ENTRY_MIN = 152, /* struct fuse_direntplus without its name */
 };
 
 static struct ops *ops_of(fuse_req_t req)
@@ -112,11 +113,14 @@ static int lookup_folder(struct ops *o, const char *path,
 			 struct fuse_entry_param *e)
 {
 	struct node *n = node_lookup(o->nodes, path, tg, "");
+	struct tree_target known;
 
 	if (!n)
 		return -ENOMEM;
 	e->ino = (fuse_ino_t)n;
-	if (!tg->provisional) {
+	/* Proven before, perhaps, where the listing still can't tell. */
+	node_target(n, &known);
+	if (!known.provisional) {
 		e->entry_timeout = ENTRY_S;
 		e->attr_timeout = FOLDER_ATTR_S;
 	}
@@ -167,8 +171,11 @@ static int lookup(struct ops *o, struct node *parent, const char *name,
 		return err;
 	if (tg.sort == TREE_CONTROL)
 		return lookup_control(o, path, &tg, e);
+	if (!tg.provisional)
+		node_prove(parent);
 	if (tg.sort == TREE_FOLDER)
 		return lookup_folder(o, path, &tg, e);
+	folder_looked_up(o->folders, parent->path);
 	return lookup_file(o, path, &tg, e);
 }
 
@@ -221,8 +228,10 @@ static int confirm(struct ops *o, struct node *n, struct tree_target *tg,
 	node_target(n, tg);
 	was_provisional = tg->provisional;
 	err = tree_confirm(o->tree, n->path, tg, waiter_of(p));
-	if (!err && was_provisional)
+	if (!err && was_provisional) {
 		node_set_target(n, tg);
+		node_prove(n);
+	}
 	return err;
 }
 
@@ -634,23 +643,30 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 }
 
 /* Offsets: 1 is behind ".", 2 behind "..", i + 3 behind entry i. */
+static void fill_dirent(const struct node *n, const struct folder *d,
+			uint64_t at, struct stat *st)
+{
+	char path[PATH_MAX_BYTES];
+
+	*st = (struct stat){.st_mode = S_IFDIR, .st_ino = n->ino};
+	if (at < 2)
+		return;
+	if (!d->entries[at - 2].is_dir)
+		st->st_mode = S_IFREG;
+	if (join(n->path, d->entries[at - 2].name, path, sizeof(path)) == 0)
+		st->st_ino = node_ino(path);
+}
+
 static size_t add_entry(fuse_req_t req, char *buf, size_t room,
 			const struct node *n, const struct folder *d,
 			uint64_t at)
 {
-	struct stat st = {.st_mode = S_IFDIR, .st_ino = n->ino};
-	char path[PATH_MAX_BYTES];
-	const char *name;
+	const char *name = at == 0   ? "."
+			   : at == 1 ? ".."
+				     : d->entries[at - 2].name;
+	struct stat st;
 
-	if (at < 2) {
-		name = at == 0 ? "." : "..";
-	} else {
-		name = d->entries[at - 2].name;
-		st.st_mode = d->entries[at - 2].is_dir ? S_IFDIR : S_IFREG;
-		if (join(n->path, name, path, sizeof(path)))
-			return 0;
-		st.st_ino = node_ino(path);
-	}
+	fill_dirent(n, d, at, &st);
 	return fuse_add_direntry(req, buf, room, name, &st, (off_t)(at + 1));
 }
 
@@ -673,6 +689,92 @@ static void op_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off,
 		used += k;
 	}
 	fuse_reply_buf(req, buf, used);
+	free(buf);
+}
+
+/*
+ * READDIRPLUS. The kernel asks for it where names are looked up as they are
+ * read. Attributes are given where all of them are known, and nodeid 0 where
+ * not, which makes it look up; never half of them, which would cut the pages of
+ * who has the file mapped. They must be at hand, too: see folder_is_warm().
+ */
+struct plus {
+	struct ops *o;
+	struct node *n;
+	const struct folder *d;
+	bool warm;
+	struct node **given; /* looked up for the kernel */
+	size_t n_given;
+};
+
+/* As LOOKUP; true where the kernel may have it, and is not likely to have it
+ * already. */
+static bool look_up_entry(struct plus *p, const char *name,
+			  struct fuse_entry_param *e)
+{
+	char path[PATH_MAX_BYTES];
+	bool whole;
+
+	if (!p->warm || join(p->n->path, name, path, sizeof(path)) ||
+	    node_is_known(p->o->nodes, path, ENTRY_S * 1000 / 2))
+		return false;
+	if (lookup(p->o, p->n, name, e))
+		return false;
+	whole = e->attr_timeout > 0 && e->entry_timeout > 0;
+	if (!whole)
+		node_forget(p->o->nodes, (struct node *)e->ino, 1);
+	return whole;
+}
+
+static size_t add_entry_plus(fuse_req_t req, char *buf, size_t room,
+			     struct plus *p, uint64_t at)
+{
+	struct fuse_entry_param e = {0};
+	bool known = false;
+	const char *name;
+	size_t k;
+
+	name = at == 0 ? "." : at == 1 ? ".." : p->d->entries[at - 2].name;
+	if (at >= 2)
+		known = look_up_entry(p, name, &e);
+	if (!known) {
+		e = (struct fuse_entry_param){0};
+		fill_dirent(p->n, p->d, at, &e.attr);
+	}
+	k = fuse_add_direntry_plus(req, buf, room, name, &e, (off_t)(at + 1));
+	if (known && k > room)
+		node_forget(p->o->nodes, (struct node *)e.ino, 1);
+	else if (known)
+		p->given[p->n_given++] = (struct node *)e.ino;
+	return k;
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size,
+			   off_t off, struct fuse_file_info *fi)
+{
+	const struct folder *d = (struct folder *)(uintptr_t)fi->fh;
+	struct ops *o = ops_of(req);
+	struct plus p = {.o = o, .n = node_of(o, id), .d = d};
+	char *buf = malloc(size);
+	size_t used = 0, k;
+
+	p.given = calloc(size / PLUS_ENTRY_MIN + 1, sizeof(*p.given));
+	if (!buf || !p.given) {
+		fuse_reply_err(req, ENOMEM);
+		goto out;
+	}
+	p.warm = folder_is_warm(o->folders, p.n->path);
+	for (uint64_t at = (uint64_t)off; at < d->n + 2; at++) {
+		k = add_entry_plus(req, buf + used, size - used, &p, at);
+		if (k > size - used)
+			break;
+		used += k;
+	}
+	if (fuse_reply_buf(req, buf, used) == -ENOENT)
+		for (size_t i = 0; i < p.n_given; i++)
+			node_forget(o->nodes, p.given[i], 1);
+out:
+	free(p.given);
 	free(buf);
 }
 
@@ -791,10 +893,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->congestion_threshold = OPS_MAX_BACKGROUND;
 	conn->max_read = OPS_MAX_READ;
 	conn->max_readahead = OPS_MAX_READ;
-	/* Attributes handed out unasked would have to be whole, and sizes are
-	 * not known before someone asks. */
-	conn->want &= ~(unsigned int)(FUSE_CAP_READDIRPLUS |
-				      FUSE_CAP_READDIRPLUS_AUTO);
+	conn->want |= conn->capable &
+		      (FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
 	/* A nodeid's bytes never change, so nothing is to be invalidated. */
 	conn->want &= ~(unsigned int)FUSE_CAP_AUTO_INVAL_DATA;
 	if (o->on_ready)
@@ -813,6 +913,7 @@ const struct fuse_lowlevel_ops ops_table = {
 	.release = op_release,
 	.opendir = op_opendir,
 	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
 	.releasedir = op_releasedir,
 	.statfs = op_statfs,
 	.getxattr = op_getxattr,

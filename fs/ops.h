@@ -1,7 +1,7 @@
 /*
  * ops - FUSE requests: each decoded, one module asked, one reply.
  *
- * LOOKUP, FORGET, READDIR never wait. GETATTR, ACCESS, OPENDIR, OPEN, READ and
+ * LOOKUP, FORGET, READDIR and READDIRPLUS never wait. GETATTR, ACCESS, OPENDIR, OPEN, READ and
  * RELEASE may be parked; nothing blocks a thread of the FUSE loop.
  */
 #ifndef FS_OPS_H

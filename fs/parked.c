@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fs/when.h"
+
 static void on_wake(struct waiter *w)
 {
 	struct parked *p = container_of(w, struct parked, waiter);
@@ -45,6 +47,9 @@ void parked_disarm(struct call *c)
 
 static void reply_error(struct call *c, int err)
 {
+	/* First: once it is told, the kernel may forget the node. */
+	if (err == -ENOENT)
+		node_absent(c->node, when_ms());
 	parked_disarm(c);
 	fuse_reply_err(c->req, -err);
 }

@@ -12,6 +12,7 @@
 #include "fs/path.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "fs/utf8.h"
@@ -367,4 +368,28 @@ bool path_date_of_zip(const struct path *p, enum path_cadence c,
 	*date = d;
 	*unpadded = text.len == strlen("2020-8");
 	return true;
+}
+
+unsigned int path_prefixes(const char *path, char out[2][PATH_KEY_MAX + 1])
+{
+	struct path p;
+	unsigned int n = 0;
+
+	if (path_parse(path, &p))
+		return 0;
+	switch (p.kind) {
+	case PATH_RAW:
+		snprintf(out[0], sizeof(out[0]), "%.1023s/", p.key);
+		return 1;
+	case PATH_MARKET:
+	case PATH_DATASET:
+	case PATH_SYMBOL:
+	case PATH_INTERVAL:
+		for (int c = PATH_DAILY; c <= PATH_MONTHLY; c++)
+			if (path_prefix(&p, (enum path_cadence)c, out[n]) == 0)
+				n++;
+		return n;
+	default:
+		return 0;
+	}
 }

@@ -74,6 +74,12 @@ int path_prefix(const struct path *p, enum path_cadence c,
 		char out[PATH_KEY_MAX + 1]);
 
 /*
+ * path_prefixes() - the prefixes of keys that lie behind the folder @path.
+ * Returns how many: 0 to 2.
+ */
+unsigned int path_prefixes(const char *path, char out[2][PATH_KEY_MAX + 1]);
+
+/*
  * path_key() - the key of the archive behind a DATE path.
  * @unpadded: for a month below ten, the spelling "2020-8" that some archives
  * have; -ENOENT where there is no such spelling.

@@ -46,7 +46,8 @@ static enum presence look(struct tree *t, const char *prefix, const char *name)
 	if (!err)
 		return is_prefix ? FOLDER_THERE : FILE_THERE;
 	if (err == -ENOENT &&
-	    catalog_listing_time(t->cfg.catalog, prefix, &fetched_at) == 0 &&
+	    catalog_listing_time(t->cfg.catalog, prefix, &fetched_at, NULL) ==
+		    0 &&
 	    listings_fresh(t->cfg.listings, fetched_at))
 		return ABSENT;
 	return UNKNOWN;
@@ -299,7 +300,7 @@ static int confirm_csv(struct tree *t, const struct path *p,
 static int confirm_folder(struct tree *t, const char *path, struct waiter *w)
 {
 	char prefixes[2][PATH_KEY_MAX + 1];
-	unsigned int n = tree_prefixes(path, prefixes);
+	unsigned int n = path_prefixes(path, prefixes);
 	int err = -ENOENT, first_err = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
@@ -352,30 +353,6 @@ int tree_confirm(struct tree *t, const char *path, struct tree_target *tg,
 	if (!err)
 		tg->provisional = false;
 	return err;
-}
-
-unsigned int tree_prefixes(const char *path, char out[2][PATH_KEY_MAX + 1])
-{
-	struct path p;
-	unsigned int n = 0;
-
-	if (path_parse(path, &p))
-		return 0;
-	switch (p.kind) {
-	case PATH_RAW:
-		snprintf(out[0], sizeof(out[0]), "%.1023s/", p.key);
-		return 1;
-	case PATH_MARKET:
-	case PATH_DATASET:
-	case PATH_SYMBOL:
-	case PATH_INTERVAL:
-		for (int c = PATH_DAILY; c <= PATH_MONTHLY; c++)
-			if (path_prefix(&p, (enum path_cadence)c, out[n]) == 0)
-				n++;
-		return n;
-	default:
-		return 0;
-	}
 }
 
 /* ---- stat ---- */

@@ -75,8 +75,4 @@ struct tree_file {
 int tree_stat(struct tree *t, const char *path, const struct tree_target *tg,
 	      struct waiter *w, struct tree_file *out);
 
-/* The prefixes of keys that lie behind a folder, for counting what of it is
- * cached. Returns how many (0 to 2). */
-unsigned int tree_prefixes(const char *path, char out[2][PATH_KEY_MAX + 1]);
-
 #endif

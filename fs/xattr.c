@@ -215,7 +215,7 @@ static char *listing_age(const struct subject *s)
 static void usage(const struct subject *s, uint64_t *files, uint64_t *bytes)
 {
 	char prefixes[2][PATH_KEY_MAX + 1];
-	unsigned int n = tree_prefixes(s->path, prefixes);
+	unsigned int n = path_prefixes(s->path, prefixes);
 	uint64_t f, b;
 
 	*files = *bytes = 0;
@@ -387,6 +387,11 @@ POOL(pool_used, (uint64_t)st.used *CHECKPOINTS_SPAN)
 POOL(pool_decoded, st.bytes)
 POOL(pool_decodes, st.decodes)
 
+static char *inodes(const struct subject *s)
+{
+	return number(node_table_count(s->x->nodes));
+}
+
 #define COUNTER(function, metric)                                              \
 	static char *function(const struct subject *s)                         \
 	{                                                                      \
@@ -435,6 +440,7 @@ static const struct attribute root_attributes[] = {
 	{"pool.decoded_spans", true, pool_decodes},
 	{"process.rss_bytes", true, rss},
 	{"process.cpu_seconds", true, cpu_seconds},
+	{"process.inodes", true, inodes},
 	{0},
 };
 

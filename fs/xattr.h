@@ -12,6 +12,7 @@
 #include "cache/store.h"
 #include "fetch/origin.h"
 #include "fs/folder.h"
+#include "fs/node.h"
 #include "fs/supply.h"
 #include "fs/tree.h"
 
@@ -22,6 +23,7 @@ struct xattr_sources {
 	struct pool *pool; /* NULL: nothing is told of it */
 	struct origin *origin;
 	struct folders *folders;
+	struct nodes *nodes;
 	const char *run_id;
 	uint64_t started_ms;
 };

@@ -168,7 +168,7 @@ static void test_catalog__keeps_a_listing_in_byte_order(void **state)
 
 	put_some(p);
 	reopen(p);
-	assert_int_equal(catalog_listing_time(p->c, PREFIX, &at), 0);
+	assert_int_equal(catalog_listing_time(p->c, PREFIX, &at, NULL), 0);
 	assert_int_equal(at, 1000);
 	assert_int_equal(catalog_listing_each(p->c, PREFIX, add_name, &l), 0);
 	assert_string_equal(l.all, "BTCUSDT-1m-2020-01-01.zip "
@@ -217,7 +217,8 @@ static void test_catalog__tells_not_there_from_not_listed(void **state)
 	assert_int_equal(get_entry(p, PREFIX, "BTCUSDT-1m-2020-01-01.zi", &e),
 			 -ENOENT);
 	assert_int_equal(get_entry(p, "data/", "a", &e), -ENODATA);
-	assert_int_equal(catalog_listing_time(p->c, "data/", &at), -ENOENT);
+	assert_int_equal(catalog_listing_time(p->c, "data/", &at, NULL),
+			 -ENOENT);
 	assert_int_equal(catalog_listing_each(p->c, "data/", add_name, &l),
 			 -ENOENT);
 	/* An empty listing is a listing. */
@@ -681,6 +682,103 @@ static void test_catalog__orders_more_than_one_batch(void **state)
 	assert_int_equal(o.n, 300);
 }
 
+/* ---- in memory ---- */
+
+/* Whether an answer came from memory is seen by taking the rows away behind
+ * the catalog's back. */
+static void take_rows_away(struct place *p)
+{
+	assert_int_equal(meddle(p, "DELETE FROM entry; DELETE FROM facts;"
+				   " DELETE FROM cached"),
+			 SQLITE_OK);
+}
+
+static void test_catalog__answers_again_from_memory(void **state)
+{
+	struct place *p = *state;
+	struct catalog_facts f = facts("A", 1);
+	struct catalog_cached got;
+	struct catalog_entry e;
+
+	put_some(p);
+	assert_int_equal(catalog_facts_put(p->c, KEY, &f, NULL), 0);
+	put_cached(p, KEY, 100, 1);
+	assert_int_equal(get_entry(p, PREFIX, some[0].name, &e), 0);
+	assert_int_equal(catalog_facts_get(p->c, KEY, NULL, &f), 0);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	take_rows_away(p);
+	assert_int_equal(get_entry(p, PREFIX, some[0].name, &e), 0);
+	assert_int_equal(e.size, some[0].size);
+	assert_string_equal(e.etag, some[0].etag);
+	assert_int_equal(catalog_facts_get(p->c, KEY, NULL, &f), 0);
+	/* The last version by its name, too. */
+	assert_int_equal(catalog_facts_get(p->c, KEY, "A", &f), 0);
+	assert_int_equal(catalog_facts_get(p->c, KEY, "B", &f), -ENOENT);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	assert_int_equal(got.disk_bytes, 100);
+}
+
+static void test_catalog__memory_follows_every_write(void **state)
+{
+	struct place *p = *state;
+	struct catalog_facts f = facts("A", 1);
+	struct catalog_found found = {.key = KEY, .size = 5, .disk_bytes = 9};
+	struct catalog_cached got;
+	struct catalog_entry e;
+
+	assert_int_equal(get_entry(p, PREFIX, some[0].name, &e), -ENODATA);
+	put_some(p);
+	assert_int_equal(get_entry(p, PREFIX, some[0].name, &e), 0);
+	assert_int_equal(catalog_listing_put(p->c, PREFIX, NULL, 0, 2), 0);
+	assert_int_equal(get_entry(p, PREFIX, some[0].name, &e), -ENOENT);
+
+	assert_int_equal(catalog_facts_get(p->c, KEY, NULL, &f), -ENOENT);
+	assert_int_equal(catalog_facts_put(p->c, KEY, &f, NULL), 0);
+	assert_int_equal(catalog_facts_get(p->c, KEY, NULL, &f), 0);
+
+	assert_int_equal(catalog_object_get(p->c, KEY, &got), -ENOENT);
+	found.state = CATALOG_UNCHECKED;
+	assert_int_equal(catalog_cached_found(p->c, &found, 1), 0);
+	assert_int_equal(catalog_object_get(p->c, KEY, &got), 0);
+	put_cached(p, KEY, 100, 1);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	assert_int_equal(catalog_cached_checked(p->c, KEY, 77), 0);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	assert_int_equal(got.checked_at, 77);
+	assert_int_equal(catalog_touch(p->c, KEY, 88), 0);
+	assert_int_equal(catalog_flush(p->c), 0);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	assert_int_equal(got.last_use, 88);
+	assert_int_equal(catalog_cached_doubt(p->c, KEY), 0);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), -ENOENT);
+	assert_int_equal(catalog_cached_delete(p->c, KEY), 0);
+	assert_int_equal(catalog_object_get(p->c, KEY, &got), -ENOENT);
+}
+
+static void test_catalog__prefetches_a_folder(void **state)
+{
+	struct place *p = *state;
+	struct catalog_facts f = facts("A", 1);
+	struct catalog_cached got;
+	struct catalog_entry e;
+
+	assert_int_equal(catalog_prefetch(p->c, PREFIX, ".zip"), -ENOENT);
+	put_some(p);
+	assert_int_equal(catalog_facts_put(p->c, KEY, &f, NULL), 0);
+	put_cached(p, KEY, 100, 1);
+	assert_int_equal(catalog_prefetch(p->c, PREFIX, ".zip"), 0);
+	take_rows_away(p);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(get_entry(p, PREFIX, some[i].name, &e), 0);
+	assert_int_equal(catalog_facts_get(p->c, KEY, "A", &f), 0);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	/* Of one of which nothing else is known: that it is so. */
+	assert_int_equal(catalog_facts_get(p->c,
+					   PREFIX "BTCUSDT-1m-2020-01-02.zip",
+					   NULL, &f),
+			 -ENOENT);
+}
+
 /* ---- ledger ---- */
 
 static void add_to_ledger(struct place *p, const char *key)
@@ -1114,6 +1212,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_catalog__keeps_a_listing_in_byte_order),
 		TEST(test_catalog__stops_a_listing_when_told),
+		TEST(test_catalog__answers_again_from_memory),
+		TEST(test_catalog__memory_follows_every_write),
+		TEST(test_catalog__prefetches_a_folder),
 		TEST(test_catalog__finds_one_entry),
 		TEST(test_catalog__tells_not_there_from_not_listed),
 		TEST(test_catalog__replaces_a_listing_as_a_whole),

@@ -534,6 +534,37 @@ static void test_folder__sizes_are_looked_up_for_all_once(void **state)
 	assert_int_equal(fs_requests(b, NULL).all, 4);
 }
 
+static bool warm(void *arg)
+{
+	struct fs_bench *b = arg;
+
+	return folder_is_warm(b->folders, FOLDER);
+}
+
+/* A look-up or two may be of anyone who knows what he wants. */
+static void test_folder__is_warm_after_some_look_ups(void **state)
+{
+	struct fs_bench *b = *state;
+	struct folder *d;
+
+	fs_publish_csv(b, DAILY "BTCUSDT-1d-2024-06-10.zip", "1\n", 2);
+	fs_up(b, NULL);
+	assert_int_equal(fs_folder(b, FOLDER, &d), 0);
+	folder_free(d);
+	for (int i = 0; i < 100; i++)
+		folder_looked_up(b->folders, FOLDER); /* nobody read it */
+	assert_false(folder_is_warm(b->folders, FOLDER));
+	folder_note_read(b->folders, FOLDER);
+	folder_looked_up(b->folders, FOLDER);
+	workers_drain((struct workers *[]){b->quick}, 1);
+	assert_false(folder_is_warm(b->folders, FOLDER));
+	for (int i = 0; i < 100; i++)
+		folder_looked_up(b->folders, FOLDER "/");
+	fs_eventually(warm, b);
+	folder_note_read(b->folders, FOLDER);
+	assert_true(folder_is_warm(b->folders, FOLDER));
+}
+
 int main(void)
 {
 #define BENCH(name) cmocka_unit_test_setup_teardown(name, fs_setup, fs_teardown)
@@ -560,6 +591,7 @@ int main(void)
 		BENCH(test_folder__member_that_is_file_and_folder_shows_once),
 		BENCH(test_folder__both_listings_are_asked_for_at_once),
 		BENCH(test_folder__sizes_are_looked_up_for_all_once),
+		BENCH(test_folder__is_warm_after_some_look_ups),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -250,7 +250,8 @@ static void test_listings__failure_wakes_with_its_error(void **state)
 		fs_rules(b, cases[i].rules);
 		assert_int_equal(fs_ensure(b, PREFIX), cases[i].err);
 		assert_int_equal(fs_probe(b, PREFIX), cases[i].err);
-		assert_int_equal(catalog_listing_time(b->catalog, PREFIX, &at),
+		assert_int_equal(catalog_listing_time(b->catalog, PREFIX, &at,
+						      NULL),
 				 -ENOENT);
 	}
 	/* An error is nothing to remember. */
@@ -285,7 +286,7 @@ static void test_listings__probe_is_no_listing(void **state)
 	fs_up(b, NULL);
 	assert_int_equal(fs_probe(b, PREFIX), 0);
 	assert_int_equal(fs_requests(b, "max-keys=1").all, 1);
-	assert_int_equal(catalog_listing_time(b->catalog, PREFIX, &at),
+	assert_int_equal(catalog_listing_time(b->catalog, PREFIX, &at, NULL),
 			 -ENOENT);
 	assert_int_equal(fs_probe(b, PREFIX), 0);
 	assert_int_equal(fs_requests(b, NULL).all, 1);

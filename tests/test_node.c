@@ -182,6 +182,20 @@ static void test_node__lookup_brings_the_target_up_to_date(void **state)
 	assert_string_equal(got.key, "data/b.zip");
 }
 
+static void test_node__knows_what_was_looked_up_of_late(void **state)
+{
+	struct nodes *t = *state;
+	struct node *a;
+
+	assert_false(node_is_known(t, PATH, 60000));
+	a = look(t, "A");
+	assert_true(node_is_known(t, PATH, 60000));
+	assert_false(node_is_known(t, PATH, 0));
+	assert_false(node_is_known(t, PATH "x", 60000));
+	node_forget(t, a, 1);
+	assert_false(node_is_known(t, PATH, 60000));
+}
+
 static void test_node__control_files_are_each_their_own(void **state)
 {
 	struct nodes *t = *state;
@@ -222,6 +236,159 @@ static void test_node__size_is_told_at_most_a_few_times(void **state)
 	assert_true(node_must_tell(n, 300));
 }
 
+/* ---- what the kernel should drop ---- */
+
+static const struct tree_target maybe_folder = {.sort = TREE_FOLDER,
+						.provisional = true};
+static const struct tree_target maybe_file = {
+	.sort = TREE_CSV, .provisional = true, .key = "data/b.zip"};
+static const struct tree_target folder = {.sort = TREE_FOLDER};
+
+enum { LONG_AGO = 1000, LATER = 1000000, MANY = 1 << 20 };
+
+static uint64_t id_of(const struct node *n)
+{
+	return (uint64_t)(uintptr_t)n;
+}
+
+static size_t surplus(struct nodes *t, size_t limit, uint64_t ids[8])
+{
+	return node_surplus(t, LATER, limit, ids, 8);
+}
+
+static void test_node__absent_ones_go_children_first(void **state)
+{
+	struct nodes *t = *state;
+	struct node *klines = node_lookup(t, "spot/klines", &folder, "");
+	struct node *symbol =
+		node_lookup(t, "spot/klines/NO", &maybe_folder, "");
+	struct node *interval =
+		node_lookup(t, "spot/klines/NO/1m", &maybe_folder, "");
+	struct node *file =
+		node_lookup(t, "spot/klines/NO/1m/a.csv", &maybe_file, "");
+	uint64_t ids[8];
+
+	assert_non_null(klines);
+	node_absent(file, LONG_AGO);
+	assert_int_equal(surplus(t, MANY, ids), 3);
+	assert_int_equal(ids[0], id_of(file));
+	assert_int_equal(ids[1], id_of(interval));
+	assert_int_equal(ids[2], id_of(symbol));
+	/* Not again, unless it is absent again. */
+	assert_int_equal(surplus(t, MANY, ids), 0);
+	node_absent(file, LONG_AGO);
+	assert_int_equal(surplus(t, MANY, ids), 3);
+}
+
+static void test_node__absent_ends_at_what_exists(void **state)
+{
+	struct nodes *t = *state;
+	struct node *symbol =
+		node_lookup(t, "spot/klines/NO", &maybe_folder, "");
+	struct node *interval =
+		node_lookup(t, "spot/klines/NO/1m", &maybe_folder, "");
+	struct node *file =
+		node_lookup(t, "spot/klines/NO/1m/a.csv", &maybe_file, "");
+	uint64_t ids[8];
+
+	assert_non_null(symbol);
+	node_set_target(interval, &folder);
+	node_absent(file, LONG_AGO);
+	assert_int_equal(surplus(t, MANY, ids), 1);
+	assert_int_equal(ids[0], id_of(file));
+}
+
+static bool is_provisional(struct node *n)
+{
+	struct tree_target tg;
+
+	node_target(n, &tg);
+	return tg.provisional;
+}
+
+static void test_node__what_exists_proves_what_is_above(void **state)
+{
+	struct nodes *t = *state;
+	struct node *symbol =
+		node_lookup(t, "spot/klines/S", &maybe_folder, "");
+	struct node *interval =
+		node_lookup(t, "spot/klines/S/1m", &maybe_folder, "");
+	struct node *file =
+		node_lookup(t, "spot/klines/S/1m/a.csv", &maybe_file, "");
+
+	assert_true(is_provisional(symbol));
+	node_prove(file);
+	assert_false(is_provisional(symbol));
+	assert_false(is_provisional(interval));
+	/* A file may go. */
+	assert_true(is_provisional(file));
+	/* The listing above still can't tell; it is known nevertheless. */
+	node_lookup(t, "spot/klines/S", &maybe_folder, "");
+	assert_false(is_provisional(symbol));
+	node_absent(interval, LONG_AGO);
+	node_lookup(t, "spot/klines/S/1m", &maybe_folder, "");
+	assert_true(is_provisional(interval));
+	assert_false(is_provisional(symbol));
+}
+
+static void test_node__absent_waits_until_it_is_let_go(void **state)
+{
+	struct nodes *t = *state;
+	struct node *file = node_lookup(t, "um/NO", &maybe_folder, "");
+	uint64_t ids[8];
+
+	node_absent(file, LATER);
+	assert_int_equal(node_surplus(t, LATER, MANY, ids, 8), 0);
+	assert_int_equal(node_surplus(t, LATER + 1000, MANY, ids, 8), 1);
+}
+
+static void test_node__looked_up_again_is_absent_no_more(void **state)
+{
+	struct nodes *t = *state;
+	struct node *file = node_lookup(t, "um/NO", &maybe_folder, "");
+	uint64_t ids[8];
+
+	node_absent(file, LONG_AGO);
+	assert_ptr_equal(node_lookup(t, "um/NO", &maybe_folder, ""), file);
+	assert_int_equal(surplus(t, MANY, ids), 0);
+}
+
+static void test_node__absent_and_forgotten_is_gone(void **state)
+{
+	struct nodes *t = *state;
+	struct node *file = node_lookup(t, "um/NO", &maybe_folder, "");
+	uint64_t ids[8];
+
+	node_absent(file, LONG_AGO);
+	node_forget(t, file, 1);
+	assert_int_equal(surplus(t, MANY, ids), 0);
+	/* The root has nothing above it and stays. */
+	node_absent(node_root(t), LONG_AGO);
+	assert_int_equal(surplus(t, MANY, ids), 0);
+}
+
+static void test_node__oldest_go_beyond_the_limit(void **state)
+{
+	struct nodes *t = *state;
+	struct node *a = node_lookup(t, "a", &folder, "");
+	struct node *b = node_lookup(t, "b", &folder, "");
+	struct node *c = node_lookup(t, "c", &folder, "");
+	struct node *d = node_lookup(t, "d", &folder, "");
+	uint64_t ids[8];
+
+	assert_ptr_equal(node_lookup(t, "a", &folder, ""), a);
+	assert_int_equal(surplus(t, 4, ids), 0);
+	node_absent(d, LONG_AGO);
+	/* The absent one counts among them. */
+	assert_int_equal(surplus(t, 2, ids), 2);
+	assert_int_equal(ids[0], id_of(d));
+	assert_int_equal(ids[1], id_of(b));
+	/* Still there: in use. Then it is the next ones' turn. */
+	assert_int_equal(surplus(t, 3, ids), 1);
+	assert_int_equal(ids[0], id_of(c));
+	assert_int_equal(node_surplus(t, LATER, 0, ids, 2), 2);
+}
+
 enum { THREADS = 4, ROUNDS = 3000 };
 
 static void *come_and_go(void *arg)
@@ -229,6 +396,7 @@ static void *come_and_go(void *arg)
 	static const char *const versions[] = {"", "A", "B"};
 	struct nodes *t = arg;
 	struct tree_target tg;
+	uint64_t ids[8];
 
 	for (int i = 0; i < ROUNDS; i++) {
 		struct node *n = node_lookup(t, i % 2 ? PATH : "spot", &csv,
@@ -238,6 +406,8 @@ static void *come_and_go(void *arg)
 		node_target(n, &tg);
 		node_told(n, 5, -1);
 		node_must_tell(n, (uint64_t)i);
+		node_absent(n, 0);
+		node_surplus(t, LATER, 1, ids, 8);
 		node_forget(t, n, 1);
 	}
 	return NULL;
@@ -270,8 +440,16 @@ int main(void)
 		TEST(test_node__lives_as_long_as_the_kernel_holds_it),
 		TEST(test_node__more_forgotten_than_held_is_all),
 		TEST(test_node__lookup_brings_the_target_up_to_date),
+		TEST(test_node__knows_what_was_looked_up_of_late),
 		TEST(test_node__control_files_are_each_their_own),
 		TEST(test_node__size_is_told_at_most_a_few_times),
+		TEST(test_node__absent_ones_go_children_first),
+		TEST(test_node__absent_ends_at_what_exists),
+		TEST(test_node__what_exists_proves_what_is_above),
+		TEST(test_node__absent_waits_until_it_is_let_go),
+		TEST(test_node__looked_up_again_is_absent_no_more),
+		TEST(test_node__absent_and_forgotten_is_gone),
+		TEST(test_node__oldest_go_beyond_the_limit),
 		TEST(test_node__threads_leave_nothing_behind),
 	};
 

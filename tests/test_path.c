@@ -379,6 +379,28 @@ static void test_path__other_names_have_no_date(void **state)
 				      &unpadded));
 }
 
+static void test_path__prefixes_of_folders(void **state)
+{
+	char p[2][PATH_KEY_MAX + 1];
+
+	(void)state;
+	assert_int_equal(path_prefixes("spot/klines/BTCUSDT/1m", p), 2);
+	assert_string_equal(p[0], "data/spot/daily/klines/BTCUSDT/1m/");
+	assert_string_equal(p[1], "data/spot/monthly/klines/BTCUSDT/1m/");
+	assert_int_equal(path_prefixes("um/metrics/BTCUSDT", p), 1);
+	assert_string_equal(p[0], "data/futures/um/daily/metrics/BTCUSDT/");
+	assert_int_equal(path_prefixes("spot", p), 2);
+	assert_string_equal(p[1], "data/spot/monthly/");
+	assert_int_equal(path_prefixes("data/spot/daily", p), 1);
+	assert_string_equal(p[0], "data/spot/daily/");
+	assert_int_equal(path_prefixes("data", p), 1);
+	assert_string_equal(p[0], "data/");
+	assert_int_equal(path_prefixes("", p), 0);
+	assert_int_equal(
+		path_prefixes("spot/klines/BTCUSDT/1m/2024-01-01.csv", p), 0);
+	assert_int_equal(path_prefixes("no/such", p), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -394,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_path__members_lie_below_the_zip_and_d),
 		cmocka_unit_test(test_path__what_is_too_long_says_so),
 		cmocka_unit_test(test_path__folders_know_the_prefixes_to_list),
+		cmocka_unit_test(test_path__prefixes_of_folders),
 		cmocka_unit_test(
 			test_path__dates_are_read_from_names_of_archives),
 		cmocka_unit_test(test_path__other_names_have_no_date),

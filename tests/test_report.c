@@ -25,6 +25,7 @@ static struct xattr_sources sources(struct fs_bench *b)
 		.store = b->store,
 		.origin = b->origin,
 		.folders = b->folders,
+		.nodes = b->nodes,
 		.run_id = "a \"quoted\"\\run",
 		.started_ms = when_ms(),
 	};

@@ -226,27 +226,6 @@ static void test_tree__published_csv_is_an_object(void **state)
 	assert_string_equal(tg.key, DAILY "odd.zip");
 }
 
-static void test_tree__prefixes_of_folders(void **state)
-{
-	char p[2][PATH_KEY_MAX + 1];
-
-	(void)state;
-	assert_int_equal(tree_prefixes(FOLDER, p), 2);
-	assert_string_equal(p[0], DAILY);
-	assert_string_equal(p[1], MONTHLY);
-	assert_int_equal(tree_prefixes("um/metrics/BTCUSDT", p), 1);
-	assert_string_equal(p[0], "data/futures/um/daily/metrics/BTCUSDT/");
-	assert_int_equal(tree_prefixes("spot", p), 2);
-	assert_string_equal(p[1], "data/spot/monthly/");
-	assert_int_equal(tree_prefixes("data/spot/daily", p), 1);
-	assert_string_equal(p[0], "data/spot/daily/");
-	assert_int_equal(tree_prefixes("data", p), 1);
-	assert_string_equal(p[0], "data/");
-	assert_int_equal(tree_prefixes("", p), 0);
-	assert_int_equal(tree_prefixes(FOLDER "/2024-01-01.csv", p), 0);
-	assert_int_equal(tree_prefixes("no/such", p), 0);
-}
-
 /* ---- confirming ---- */
 
 static void test_tree__confirming_asks_for_the_one_object(void **state)
@@ -502,7 +481,6 @@ int main(void)
 		BENCH(test_tree__file_is_no_folder_and_none_is_a_file),
 		BENCH(test_tree__month_is_found_as_it_is_spelt),
 		BENCH(test_tree__published_csv_is_an_object),
-		BENCH(test_tree__prefixes_of_folders),
 		BENCH(test_tree__confirming_asks_for_the_one_object),
 		BENCH(test_tree__confirming_finds_the_other_spelling),
 		BENCH(test_tree__confirming_a_folder_asks_for_one_entry),

@@ -26,6 +26,7 @@ static struct xattr_sources sources(struct fs_bench *b)
 		.store = b->store,
 		.origin = b->origin,
 		.folders = b->folders,
+		.nodes = b->nodes,
 		.run_id = "backtest-7",
 		.started_ms = when_ms() - 5000,
 	};
@@ -318,6 +319,7 @@ static void test_xattr__mount_tells_of_itself(void **state)
 		"read.bytes_per_second",
 		"process.rss_bytes",
 		"process.cpu_seconds",
+		"process.inodes",
 	};
 	struct fs_options small = {.quota_bytes = 123456789};
 	struct fs_bench *b = *state;
@@ -335,6 +337,7 @@ static void test_xattr__mount_tells_of_itself(void **state)
 	assert_value(b, "", "cache.quota_bytes", "123456789");
 	assert_in_range(number(b, "", "uptime_seconds"), 5, 65);
 	assert_true(number(b, "", "process.rss_bytes") > 100000);
+	assert_int_equal(number(b, "", "process.inodes"), 0);
 }
 
 static void test_xattr__rates_are_fractions(void **state)

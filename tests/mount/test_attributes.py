@@ -26,7 +26,7 @@ fetch.speed_bytes_per_second fetch.latency_seconds_p50
 fetch.latency_seconds_p99 fetch.requests fetch.errors fetch.error_rate
 fetch.retries fetch.resumes fetch.connections read.bytes read.bytes_per_second
 pool.bytes pool.used_bytes pool.decoded_bytes pool.decoded_spans
-process.rss_bytes process.cpu_seconds""".split()
+process.rss_bytes process.cpu_seconds process.inodes""".split()
 
 
 def one(t, **options):

@@ -2,11 +2,22 @@
 
 import ctypes
 import glob
+import mmap
 import os
 import time
 
 from archives import Tree, klines_key, rows, zip_bytes
-from harness import attr, elapsed, errno_of, libc, limit, read, run, smoke
+from harness import (
+    SANITIZED,
+    attr,
+    elapsed,
+    errno_of,
+    libc,
+    limit,
+    read,
+    run,
+    smoke,
+)
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 DAY = 86400
@@ -130,6 +141,13 @@ def test_listing__ls_alone_asks_for_no_size(t):
     assert origin.requests("object") == 0
 
 
+def drop_names(m):
+    """The kernel drops the names it does not use, of this mount alone."""
+    if os.geteuid() == 0:
+        flags = 32 | 2 | 4  # MS_REMOUNT, MS_NOSUID, MS_NODEV
+        assert libc.mount(None, m.point.encode(), None, flags, None) == 0
+
+
 def sizes_by(command, folder):
     """name -> size as printed by `ls -l` and its like."""
     lines = run(*command, folder).decode().splitlines()[1:]
@@ -156,6 +174,36 @@ def test_listing__ls_l_of_3300_days_is_one_batch(t):
     m.remount()
     assert sizes_by(["ls", "-lU"], m / FOLDER) == sizes
     assert origin.requests("range") == asked
+
+
+@smoke
+@limit(120)
+def test_listing__attributes_that_come_with_names_are_whole(t):
+    """READDIRPLUS: what `ls -l` shows is what each file's stat says, and who
+    has one mapped keeps its pages."""
+    count = 300 if SANITIZED else 1500
+    sizes = many_days(t, count)
+    m = t.mount(t.origin())
+    folder = m / FOLDER
+    some = sorted(sizes)[count // 2]
+    true = read(os.path.join(folder, some))
+    assert sizes_by(["ls", "-lU"], folder) == sizes
+    before = os.stat(os.path.join(folder, some))
+    with open(os.path.join(folder, some), "rb") as f:
+        mapped = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+        for _ in range(3):
+            drop_names(m)
+            assert sizes_by(["ls", "-lU"], folder) == sizes
+            assert mapped[:] == true
+        mapped.close()
+    after = os.stat(os.path.join(folder, some))
+    for field in ("st_ino", "st_size", "st_blocks", "st_mtime", "st_mode"):
+        assert getattr(before, field) == getattr(after, field), field
+    with os.scandir(folder) as scan:
+        for e in scan:
+            assert e.inode() == e.stat().st_ino
+    m.remount(offline=True)
+    assert sizes_by(["ls", "-lU"], folder) == sizes
 
 
 @limit(240)

@@ -121,6 +121,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 	struct folders_config fc = {
 		.catalog = b->catalog,
 		.prefer_monthly = o->prefer_monthly,
+		.workers = b->quick,
 		.control_files = control,
 	};
 	struct tree_config tc = {
@@ -133,6 +134,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 	fc.supply = tc.supply = b->supply;
 	fc.listings = tc.listings = b->listings;
 	assert_int_equal(folder_table_create(&b->folders, &fc), 0);
+	assert_int_equal(node_table_create(&b->nodes), 0);
 	tc.folders = b->folders;
 	assert_int_equal(tree_create(&b->tree, &tc), 0);
 }
@@ -160,6 +162,7 @@ void fs_down(struct fs_bench *b)
 	workers_free(b->heavy);
 	workers_free(b->quick);
 	tree_free(b->tree);
+	node_table_free(b->nodes);
 	folder_table_free(b->folders);
 	listings_free(b->listings);
 	supply_free(b->supply);

@@ -17,6 +17,7 @@
 #include "fetch/origin.h"
 #include "fs/folder.h"
 #include "fs/listings.h"
+#include "fs/node.h"
 #include "fs/supply.h"
 #include "fs/tree.h"
 #include "fs/waitlist.h"
@@ -46,6 +47,7 @@ struct fs_bench {
 	struct supply *supply;
 	struct listings *listings;
 	struct folders *folders;
+	struct nodes *nodes;
 	struct tree *tree;
 };
 
