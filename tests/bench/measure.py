@@ -17,6 +17,7 @@ class Result:
     theirs: Optional[float] = None
     sides: str = ""
     note: str = ""
+    failed: bool = False
 
     @property
     def median(self):
@@ -35,6 +36,10 @@ class Result:
 
 def skipped(what, why, target=None):
     return Result(what, "", [], target, note="skipped: " + why)
+
+
+def failed(what, error):
+    return Result(what, "", [], note=f"failed: {error}", failed=True)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""Rows about reading a verified archive: sequential, at random, in patterns."""
+"""Rows about reading a verified archive: in order, at random, in patterns."""
 
 import itertools
 import os

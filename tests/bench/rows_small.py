@@ -17,7 +17,8 @@ LOAD_KEYS = [
     f"data/spot/monthly/trades/LOADUSDT/LOADUSDT-trades-20{year}-01.zip"
     for year in range(10, 40)
 ]
-LOAD_BYTES_PER_SECOND = 20_000_000
+# Of each of the ranges in which a large archive comes at once, four of them.
+LOAD_BYTES_PER_SECOND = 5_000_000
 
 
 def opened_days(s):
@@ -45,9 +46,8 @@ def check_small(s):
     for name in names:
         path = m / f"{data.DAYS}/{name}"
         s.output("cmp", path, os.path.join(folder, name))
-    value = s.output(
-        "getfattr", "--only-values", "-n", ATTRIBUTE, m / f"{data.DAYS}/{names[0]}"
-    )
+    first = m / f"{data.DAYS}/{names[0]}"
+    value = s.output("getfattr", "--only-values", "-n", ATTRIBUTE, first)
     assert value == VALUE.encode(), value
 
 
@@ -62,8 +62,7 @@ def busy(s, m):
             os.link(big, path)
             s.data.tree.checksum(key)
     origin = s.origin_of_data()
-    # Large archives come in several ranges at once.
-    origin.rules({"key": "*LOADUSDT*.zip", "throttle": LOAD_BYTES_PER_SECOND // 4})
+    origin.rules({"key": "*LOADUSDT*.zip", "throttle": LOAD_BYTES_PER_SECOND})
     burns = [[PROBE, "burn", m.csv(s.data.big(n))] for n in (0, 1)]
     try:
         with s.running(*burns, ["cat", *(m / key for key in LOAD_KEYS)]):
@@ -93,8 +92,9 @@ def small(s):
     for load in ("idle", "busy"):
         with busy(s, m) if load == "busy" else contextlib.nullcontext():
             for call, probe in calls.items():
+                folders = m / data.DAYS, other.point
                 yield from small_lines(
-                    s, f"{call}, {load}", probe, m / data.DAYS, other.point, text
+                    s, f"{call}, {load}", probe, *folders, text
                 )
     s.done_with(other)
 

@@ -19,6 +19,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[1:1] = [os.path.join(HERE, "..", "mount")]
@@ -92,33 +93,41 @@ def check(rows, why):
     return 1 if bad else 0
 
 
+def measured(row, s):
+    """The results of a row, each shown as it comes. One that fails takes no
+    other with it."""
+    try:
+        for result in row.measure(s):
+            print(table.as_text([result], head=False), end="", file=sys.stderr)
+            yield result
+    except Exception as e:
+        traceback.print_exc()
+        yield measure.failed(row.name, e)
+
+
 def bench(rows, sizes, why):
     if why:
         sys.exit(f"run.py: {why}")
+    begin = datetime.datetime.now(datetime.timezone.utc)
     results = []
     s = session.Session(sizes)
-    begin = datetime.datetime.now(datetime.timezone.utc)
     try:
         for row in rows:
-            for result in row.measure(s):
-                results.append(result)
-                print(table.as_text([result]).splitlines()[1],
-                      file=sys.stderr, flush=True)
+            results += measured(row, s)
         s.close()
     finally:
         s.end()
-        if results:
-            about = {
-                "machine": table.machine(),
-                "date": f"{begin:%Y-%m-%d}",
-                "command": " ".join(["tests/bench/run.py", *sys.argv[1:]]),
-                "commit": table.commit(harness.TOP),
-                "runs": sizes.runs,
-                "sizes": sizes.name,
-            }
-            table.write(data.BENCH, results, about, s.curves)
+    about = {
+        "machine": table.machine(),
+        "date": f"{begin:%Y-%m-%d}",
+        "command": " ".join(["tests/bench/run.py", *sys.argv[1:]]),
+        "commit": table.commit(harness.TOP),
+        "runs": sizes.runs,
+        "sizes": sizes.name,
+    }
+    table.write(data.BENCH, results, about, s.curves)
     print(table.as_text(results), end="")
-    return 0
+    return 1 if any(r.failed for r in results) else 0
 
 
 def interrupt(*_):

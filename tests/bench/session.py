@@ -113,9 +113,8 @@ class Session(harness.Bench):
         return m
 
     def passthrough(self, source):
-        m = Other(
-            self, "passthrough", PASSTHROUGH, "-f", "-o", f"source={source},xattr"
-        )
+        options = f"source={source},xattr"
+        m = Other(self, "passthrough", PASSTHROUGH, "-f", "-o", options)
         self.mounts.append(m)
         return m
 

@@ -34,8 +34,8 @@ def cells(result):
         number(max(result.values)),
         result.target or "",
         verdict(result),
-        number(result.ours, result.sides if result.ours is not None else ""),
-        number(result.theirs, result.sides if result.theirs is not None else ""),
+        number(result.ours, result.sides),
+        number(result.theirs, result.sides),
     )
 
 
@@ -43,8 +43,8 @@ def notes(results):
     return [f"{r.what}: {r.note}" for r in results if r.note]
 
 
-def as_text(results):
-    lines = [HEAD] + [cells(r) for r in results]
+def as_text(results, head=True):
+    lines = ([HEAD] if head else []) + [cells(r) for r in results]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
     text = [
         "  ".join(
@@ -89,7 +89,9 @@ def as_json(results, about, curves):
 
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as f:
-        models = [line.split(":")[1].strip() for line in f if "model name" in line]
+        models = [
+            line.split(":")[1].strip() for line in f if "model name" in line
+        ]
     with open("/proc/meminfo", encoding="utf-8") as f:
         kib = int(f.readline().split()[1])
     return (
@@ -192,7 +194,7 @@ def write(folder, results, about, curves):
     with open(os.path.join(folder, "bench.json"), "w", encoding="utf-8") as f:
         f.write(as_json(results, about, curves))
     offsets = {k: v for k, v in curves.items() if k != "memory"}
-    if offsets:
+    if len(offsets) > 1:
         plot_offsets(folder, offsets)
     if "memory" in curves:
         plot_memory(folder, curves["memory"])
