@@ -199,7 +199,7 @@ def random(s):
         FLAT,
         note="all runs together",
     )
-    s.curves["random"] = [1 / m / 1e3 for m in medians]
+    s.curves["random"] = [4096 / MB / m for m in medians]
 
 
 # ---- patterns ----
@@ -254,8 +254,10 @@ def patterns(s):
 
 
 def pattern_lines(s, name, runs, size):
+    readers = len({read[0] for read in runs[0]})
+
     def total(reads):
-        readers = len({r[0] for r in reads})
+        """Of all readers together, who read at once."""
         return readers * sum(r[2] for r in reads) / sum(r[3] for r in reads)
 
     yield Result(f"{name}: speed", "MB/s", [total(run) / MB for run in runs])
