@@ -84,6 +84,7 @@ def check(rows, why):
                 print(f"ok {line}", flush=True)
             except Exception as e:
                 bad += 1
+                with_session.start_over()
                 print(f"not ok {line}\n# {e}", flush=True)
         if with_session:
             with_session.close()
@@ -102,6 +103,7 @@ def measured(row, s):
             yield result
     except Exception as e:
         traceback.print_exc()
+        s.start_over()
         yield measure.failed(row.name, e)
 
 

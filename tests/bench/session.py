@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -20,6 +21,11 @@ import harness
 PROBE = os.path.join(data.BENCH, "probe")
 PASSTHROUGH = os.path.join(data.BENCH, "passthrough_ll")
 LIMIT = 300
+
+
+def kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class Tickfs(harness.Mount):
@@ -143,6 +149,7 @@ class Session(harness.Bench):
             stdout=stdout,
             stderr=subprocess.PIPE,
             env=dict(os.environ, LC_ALL="C"),
+            start_new_session=True,  # so that kill() reaches its children
             **how,
         )
         self.note(process.pid)
@@ -153,7 +160,7 @@ class Session(harness.Bench):
         try:
             out, err = process.communicate(text, timeout=within)
         except BaseException:
-            process.kill()
+            kill(process)
             harness.end_all(self.tmp)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=10)
@@ -198,7 +205,7 @@ class Session(harness.Bench):
                 assert process.poll() is None, process.args
         finally:
             for process in processes:
-                process.kill()
+                kill(process)
             for process in processes:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.communicate(timeout=20)
@@ -250,11 +257,21 @@ class Session(harness.Bench):
 
     # ---- the end ----
 
-    def end(self):
-        """Whatever happened: nothing is left."""
+    def start_over(self):
+        """Nothing is left but the data: neither mounts nor caches."""
         for point in harness.mounts_below(self.tmp):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 harness.unmount(point)
         harness.end_all(self.tmp)
+        self.mounts, self.origins = [], []
+        self.warm_mount = self.the_origin = None
+        # Never through a mount that could not be undone.
+        if not harness.mounts_below(self.tmp):
+            for name in os.listdir(self.tmp):
+                shutil.rmtree(self.file(name), ignore_errors=True)
+
+    def end(self):
+        """Whatever happened: nothing stays."""
+        self.start_over()
         if not harness.mounts_below(self.tmp):
             shutil.rmtree(self.tmp, ignore_errors=True)
