@@ -40,7 +40,12 @@ def cells(result):
 
 
 def notes(results):
-    return [f"{r.what}: {r.note}" for r in results if r.note]
+    """Each note once, with the lines it is about."""
+    about = {}
+    for r in results:
+        if r.note:
+            about.setdefault(r.note, []).append(r.what)
+    return [f"{note}: {'; '.join(lines)}" for note, lines in about.items()]
 
 
 def as_text(results, head=True):
