@@ -41,7 +41,7 @@ SUPPORT_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
 .SECONDARY:
 .PHONY: all help tests check check-mount check-layers asan ubsan tsan \
 	asan-build tsan-build fuzzers fuzz-build fuzz list-fuzzers soak \
-	format-check analyze install uninstall clean FORCE
+	bench bench-quick bench-check bench-build format-check analyze install uninstall clean FORCE
 
 all: $(if $(wildcard fs/main.c),$(B)/tickfs) ## build build/tickfs
 
@@ -151,6 +151,37 @@ fuzz: fuzz-build ## each fuzzer for FUZZ_SECONDS (10)
 list-fuzzers:
 	@printf '%s\n' $(FUZZERS)
 
+# ---- the benchmark: see docs/performance.md ----
+
+BENCH     := $(B)/bench/rows $(B)/bench/probe $(B)/bench/known
+# libfuse's example, to compare with; packages carry its source.
+EXAMPLES  ?= /usr/share/doc/libfuse3-dev/examples
+ifneq ($(wildcard $(EXAMPLES)/passthrough_ll.c),)
+BENCH     += $(B)/bench/passthrough_ll
+endif
+
+$(B)/bench/%: $(B)/tests/bench/%.o $(LIB)
+	@$(if $(Q),echo "  LD      $@")
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/bench/passthrough_ll: $(EXAMPLES)/passthrough_ll.c
+	@$(if $(Q),echo "  LD      $@")
+	@mkdir -p $(@D)
+	$(Q)$(CC) -O2 -w -o $@ $< $(shell pkg-config --cflags --libs fuse3) \
+		-pthread
+
+bench-build: all $(B)/origin $(BENCH)
+
+bench: bench-build ## compare with the tools it replaces (a quarter hour)
+	TICKFS_BUILD=$(B) python3 tests/bench/run.py
+
+bench-quick: bench-build ## the same on less, in some minutes
+	TICKFS_BUILD=$(B) python3 tests/bench/run.py --quick
+
+bench-check: bench-build ## what the benchmark reads, compared byte by byte
+	TICKFS_BUILD=$(B) python3 tests/bench/run.py --check
+
 # ---- the rest ----
 
 soak: all $(B)/origin fuzz-build ## the long set: see scripts/soak
@@ -179,4 +210,6 @@ uninstall: ## remove what install put there
 clean: ## remove all that was built
 	rm -rf build
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+# The benchmark mounts below bench/: whoever looks in there keeps that busy.
+-include $(shell find $(B) -path $(B)/bench -prune -o -name '*.d' -print \
+	2>/dev/null)
