@@ -19,6 +19,7 @@
 #include "fs/ingest.h"
 #include "tests/support/archives.h"
 #include "tests/support/fs_bench.h"
+#include "tests/support/spans.h"
 
 #define KEY "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01-01.zip"
 
@@ -465,8 +466,8 @@ static void test_ingest__decoded_bytes_are_those_of_the_csv(void **state)
 
 		checkpoints_span_at(cp, 1, off, &at, &start, &n);
 		assert_int_equal(start, off);
-		assert_int_equal(checkpoints_decode(cp, store_staging_fd(sg), 1,
-						    at, span),
+		assert_int_equal(spans_decode(cp, store_staging_fd(sg), 1, at,
+					      span, n),
 				 n);
 		assert_memory_equal(span, plain + off, n);
 	}
