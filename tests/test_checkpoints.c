@@ -470,47 +470,20 @@ static int build_growing(struct object *o, const char *index,
 	return err;
 }
 
-/*
- * The same spans, from which the same bytes come, in files as large to a
- * thousandth: of one window ISA-L has made 7744 and once in 20,000 times 7745
- * bytes.
- */
+/* The same, in files as large to a thousandth. */
 static void assert_same_index(struct object *o, const char *a, const char *b)
 {
 	struct checkpoints *x, *y;
-	unsigned char *span = malloc(CHECKPOINTS_SPAN);
 	struct stat m, n;
 
-	assert_non_null(span);
 	assert_int_equal(fstatat(dir.dirfd, a, &m, 0), 0);
 	assert_int_equal(fstatat(dir.dirfd, b, &n, 0), 0);
 	assert_true(labs(m.st_size - n.st_size) <= m.st_size / 1000);
 	assert_int_equal(checkpoints_load(&x, dir.dirfd, a, &o->id), 0);
 	assert_int_equal(checkpoints_load(&y, dir.dirfd, b, &o->id), 0);
-	assert_int_equal(checkpoints_streams(x), checkpoints_streams(y));
-	for (unsigned int i = 0; i < checkpoints_streams(x); i++) {
-		uint64_t size = 0, other = 0, at, start;
-		size_t len;
-
-		assert_int_equal(checkpoints_stream_size(x, i, &size),
-				 checkpoints_stream_size(y, i, &other));
-		assert_int_equal(size, other);
-		for (uint64_t off = 0; off < size; off += len) {
-			checkpoints_span_at(x, i, off, &at, &start, &len);
-			assert_int_equal(checkpoints_decode(x, o->fd, i, at,
-							    o->span),
-					 len);
-			checkpoints_span_at(y, i, off, &other, &start, &len);
-			assert_int_equal(at, other);
-			assert_int_equal(start, off);
-			assert_int_equal(
-				checkpoints_decode(y, o->fd, i, at, span), len);
-			assert_memory_equal(span, o->span, len);
-		}
-	}
+	spans_assert_same(x, y, o->fd);
 	checkpoints_free(x);
 	checkpoints_free(y);
-	free(span);
 }
 
 static void test_checkpoints__an_index_does_not_depend_on_growth(void **state)
