@@ -110,7 +110,14 @@ def measured(row, s):
 def bench(rows, sizes, why):
     if why:
         sys.exit(f"run.py: {why}")
-    begin = datetime.datetime.now(datetime.timezone.utc)
+    about = {
+        "machine": table.machine(),
+        "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}",
+        "command": " ".join(["tests/bench/run.py", *sys.argv[1:]]),
+        "commit": table.commit(harness.TOP),
+        "runs": sizes.runs,
+        "sizes": sizes.name,
+    }
     results = []
     s = session.Session(sizes)
     try:
@@ -119,14 +126,6 @@ def bench(rows, sizes, why):
         s.close()
     finally:
         s.end()
-    about = {
-        "machine": table.machine(),
-        "date": f"{begin:%Y-%m-%d}",
-        "command": " ".join(["tests/bench/run.py", *sys.argv[1:]]),
-        "commit": table.commit(harness.TOP),
-        "runs": sizes.runs,
-        "sizes": sizes.name,
-    }
     table.write(data.BENCH, results, about, s.curves)
     print(table.as_text(results), end="")
     return 1 if any(r.failed for r in results) else 0

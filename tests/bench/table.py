@@ -58,7 +58,7 @@ def as_text(results, head=True):
         ).rstrip()
         for line in lines
     ]
-    return "\n".join(text + notes(results)) + "\n"
+    return "\n".join(text + (notes(results) if head else [])) + "\n"
 
 
 def as_markdown(results, about):
