@@ -220,8 +220,8 @@ def check_patterns(s):
         s.probe(*pattern, f"{csv}={s.data.plain(key)}")
 
 
-def spans_decoded(s, m, csv, pattern):
-    """How many spans one pass of a pattern inflates; None if the daemon does
+def bytes_decoded(s, m, csv, pattern):
+    """How many bytes one pass of a pattern inflates; None if the daemon does
     not say."""
     before = s.pool_stats(m)
     s.drop(csv)
@@ -229,7 +229,7 @@ def spans_decoded(s, m, csv, pattern):
     after = s.pool_stats(m)
     if before is None or after is None:
         return None
-    return after["decodes"] - before["decodes"]
+    return after["decoded_bytes"] - before["decoded_bytes"]
 
 
 @row("patterns", check_patterns)
@@ -243,13 +243,12 @@ def patterns(s):
             s.drop(csv)
             runs.append(list(samples(s.probe(*pattern, csv))))
         yield from pattern_lines(s, name, runs, size)
-        decoded = spans_decoded(s, m, csv, pattern)
-        what = f"{name}: spans inflated / spans there are"
+        decoded = bytes_decoded(s, m, csv, pattern)
+        what = f"{name}: bytes inflated / bytes there are"
         if decoded is None:
             yield skipped(what, "the daemon does not say", "<= 1.1")
         else:
-            spans = -(-size // (1 << 20))
-            yield Result(what, "×", [decoded / spans], "<= 1.1")
+            yield Result(what, "×", [decoded / size], "<= 1.1")
 
 
 def pattern_lines(s, name, runs, size):
