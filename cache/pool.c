@@ -312,59 +312,57 @@ static bool key_at(struct pool_source *source, unsigned int stream,
 	return true;
 }
 
-/* The slot for the wish @w, or NULL where nothing is to be done; *stuck where
- * there is, but no slot for it. */
-static struct slot *slot_for_wish_locked(struct pool *p, struct pool_wish *w,
-					 const struct key *k, bool *stuck)
+/* Is there a span that @w wants and that nobody has decoded or is at? Then @k
+ * is that, and @s its slot if it is there in part. */
+static bool unmet_locked(struct pool *p, struct pool_wish *w, struct key *k,
+			 struct slot **s)
 {
-	size_t need = pool_readahead_need(w, k->start, k->len);
-	struct slot *s = find_locked(p, k);
-	ptrdiff_t i;
+	struct pool_source *source = w->source;
+	uint64_t size, off;
 
-	if (s) {
-		if (view_of(p, s)->state != POOL_SLOT_READY ||
-		    s->filled >= need)
-			return NULL;
-	} else {
-		i = pool_policy_ahead(p->views, p->n, p->assigned);
-		*stuck = i < 0;
-		if (*stuck)
-			return NULL;
-		s = &p->slots[i];
-		assign_locked(p, s, k, true);
+	if (checkpoints_stream_size(source->index, w->stream, &size))
+		return false;
+	while (w->spans && pool_readahead_place(w, size, &off) &&
+	       key_at(source, w->stream, off, k)) {
+		size_t need = pool_readahead_need(w, k->start, k->len);
+
+		*s = find_locked(p, k);
+		if (!*s || (view_of(p, *s)->state == POOL_SLOT_READY &&
+			    (*s)->filled < need))
+			return true;
+		pool_readahead_advance(w, k->start, k->len);
 	}
-	view_of(p, s)->state = POOL_SLOT_FILLING;
-	aim_locked(s, need);
-	p->ahead++;
-	return s;
+	w->spans = 0;
+	return false;
 }
 
 /* A slot for what a reader will want next, or NULL. */
 static struct slot *take_ahead_locked(struct pool *p)
 {
 	struct pool_wish *w;
-	bool stuck = false;
 	struct slot *s;
+	struct key k;
 
 	while ((w = pool_readahead_next(&p->readahead))) {
-		struct pool_source *source = w->source;
-		uint64_t size, off;
-		struct key k;
+		if (!unmet_locked(p, w, &k, &s))
+			continue;
+		if (!s) {
+			ptrdiff_t i =
+				pool_policy_ahead(p->views, p->n, p->assigned);
 
-		if (checkpoints_stream_size(source->index, w->stream, &size) ||
-		    !pool_readahead_place(w, size, &off) ||
-		    !key_at(source, w->stream, off, &k))
-			continue;
-		s = slot_for_wish_locked(p, w, &k, &stuck);
-		if (stuck) {
-			p->readahead_stuck = true;
-			return NULL;
+			p->readahead_stuck = i < 0;
+			if (i < 0)
+				return NULL;
+			s = &p->slots[i];
+			assign_locked(p, s, &k, true);
 		}
+		view_of(p, s)->state = POOL_SLOT_FILLING;
+		aim_locked(s, pool_readahead_need(w, k.start, k.len));
 		pool_readahead_advance(w, k.start, k.len);
-		if (!s)
-			continue;
+		p->ahead++;
 		/* Is there more? Another worker may look. */
-		pthread_cond_signal(&p->work);
+		if (w->spans)
+			pthread_cond_signal(&p->work);
 		return s;
 	}
 	return NULL;
@@ -791,9 +789,15 @@ void pool_ahead(struct pool *p, struct pool_source *s, unsigned int stream,
 		const void *handle, const struct access_guess *guess,
 		unsigned int spans)
 {
+	struct pool_wish *w;
+	struct slot *slot;
+	struct key k;
+
 	pthread_mutex_lock(&p->lock);
-	pool_readahead_wish(&p->readahead, s, handle, stream, guess, spans);
-	pthread_cond_signal(&p->work);
+	w = pool_readahead_wish(&p->readahead, s, handle, stream, guess, spans);
+	/* Most requests of a reader find all of it done: wake nobody then. */
+	if (unmet_locked(p, w, &k, &slot))
+		pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);
 }
 

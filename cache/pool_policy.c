@@ -77,9 +77,10 @@ static struct pool_wish *place_of(struct readahead *r, const void *handle,
 	return best;
 }
 
-void pool_readahead_wish(struct readahead *r, void *source, const void *handle,
-			 unsigned int stream, const struct access_guess *guess,
-			 unsigned int spans)
+struct pool_wish *pool_readahead_wish(struct readahead *r, void *source,
+				      const void *handle, unsigned int stream,
+				      const struct access_guess *guess,
+				      unsigned int spans)
 {
 	struct pool_wish *w = place_of(r, handle, guess->run);
 
@@ -91,6 +92,7 @@ void pool_readahead_wish(struct readahead *r, void *source, const void *handle,
 		.guess = *guess,
 		.since = ++r->clock,
 	};
+	return w;
 }
 
 struct pool_wish *pool_readahead_next(struct readahead *r)

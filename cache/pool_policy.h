@@ -63,10 +63,11 @@ struct readahead {
 };
 
 /* Replaces what the same reader wished for; beyond READAHEAD_WISHES, the oldest
- * wish. */
-void pool_readahead_wish(struct readahead *r, void *source, const void *handle,
-			 unsigned int stream, const struct access_guess *guess,
-			 unsigned int spans);
+ * wish. Returns the wish. */
+struct pool_wish *pool_readahead_wish(struct readahead *r, void *source,
+				      const void *handle, unsigned int stream,
+				      const struct access_guess *guess,
+				      unsigned int spans);
 /* The wish whose turn it is, or NULL. */
 struct pool_wish *pool_readahead_next(struct readahead *r);
 
