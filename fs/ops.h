@@ -1,8 +1,9 @@
 /*
  * ops - FUSE requests: each decoded, one module asked, one reply.
  *
- * LOOKUP, FORGET, READDIR and READDIRPLUS never wait. GETATTR, ACCESS, OPENDIR, OPEN, READ and
- * RELEASE may be parked; nothing blocks a thread of the FUSE loop.
+ * LOOKUP, FORGET, READDIR and READDIRPLUS never wait. GETATTR, ACCESS, OPENDIR,
+ * OPEN, READ and RELEASE may be parked; nothing blocks a thread of the FUSE
+ * loop.
  */
 #ifndef FS_OPS_H
 #define FS_OPS_H
