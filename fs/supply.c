@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "cache/catalog.h"
 #include "fs/admission.h"
@@ -24,6 +25,10 @@ enum {
 	/* A failure is remembered so long at least that those who are woken
 	 * by it still find it when they ask again. */
 	REMEMBER_MIN_MS = 1000,
+	/* Each admission holds buffers of a megabyte or two. One that gets no
+	 * bytes for so long does not count: it must not hold up others. */
+	ADMISSIONS_MAX = 16,
+	STALLED_MS = 2000,
 };
 
 /* What is remembered of one key. */
@@ -50,6 +55,12 @@ struct object {
 	bool checking; /* revalidation under way */
 	struct admission *admission;
 	uint64_t fetch_started_ms, wait_logged_ms;
+	uint64_t done_last, done_at_ms; /* of its download, and since when */
+	/* While it waits for others to end; with the recheck to be done. */
+	bool queued, queued_recheck;
+	/* Of those that wait, or of those that have one; protected by
+	 * s->lock. */
+	TAILQ_ENTRY(object) admissions;
 	bool told_republished; /* that the cached version is outdated */
 	struct waitlist opened_by;
 
@@ -83,6 +94,10 @@ struct supply {
 	size_t n;	       /* protected by lock */
 	struct batch *batches; /* protected by lock */
 	unsigned int batching; /* requests under way; protected by lock */
+	/* Admissions under way, and how many of them stall; objects that wait
+	 * for theirs, each with a reference. Protected by lock. */
+	unsigned int admitting, stalled, fetching_n;
+	TAILQ_HEAD(, object) queue, fetching;
 };
 
 static void take_size(struct work *work);
@@ -626,6 +641,9 @@ static void copy_facts_locked(const struct object *o, struct supply_facts *out)
 }
 
 static int fetch_locked(struct object *o, bool recheck, struct waiter *w);
+static void pump_queue(struct supply *s);
+static void leave_place(struct supply *s);
+static void list_fetching(struct object *o, bool begins);
 
 /*
  * Under lock. Offline: it may still lie in the cache, where what the catalog
@@ -780,6 +798,7 @@ static void keep_directory(struct object *o, const struct admission_result *r)
 static void on_admitted(void *arg, const struct admission_result *r)
 {
 	struct object *o = arg;
+	struct supply *s = o->s;
 	int err = r->err;
 	bool again;
 
@@ -802,17 +821,32 @@ static void on_admitted(void *arg, const struct admission_result *r)
 	o->refused = err == -EBADMSG ? r->verdict : VERDICT_NONE;
 	remember_locked(o, err);
 	o->admission = NULL;
+	list_fetching(o, false);
 	/* Somebody came after the last one had given up. */
 	again = err == -ECANCELED;
 	waitlist_wake(&o->opened_by, again ? 0 : err);
 	pthread_mutex_unlock(&o->lock);
+	leave_place(s);
 	object_put(o);
+	pump_queue(s);
 }
 
-/* Under lock: into the cache with it; -EINPROGRESS once @w waits. */
-static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
+static void list_fetching(struct object *o, bool begins)
 {
 	struct supply *s = o->s;
+
+	pthread_mutex_lock(&s->lock);
+	if (begins)
+		TAILQ_INSERT_TAIL(&s->fetching, o, admissions);
+	else
+		TAILQ_REMOVE(&s->fetching, o, admissions);
+	s->fetching_n += begins ? 1 : -1u;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Under lock. The admission has the reference that the caller took. */
+static int admit_locked(struct object *o, bool recheck)
+{
 	struct origin_meta meta = {.size = UINT64_MAX, .last_modified = -1};
 	int err;
 
@@ -821,19 +855,112 @@ static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
 		meta.size = o->facts.size;
 		meta.last_modified = o->facts.last_modified;
 	}
-	if (!o->admission) {
-		object_ref(o);
-		err = admission_start(&o->admission, &s->env, o->key, &meta,
-				      recheck, on_admitted, o);
-		if (err) {
-			object_put(o);
-			return err;
+	err = admission_start(&o->admission, &o->s->env, o->key, &meta, recheck,
+			      on_admitted, o);
+	if (err)
+		return err;
+	o->fetch_started_ms = o->wait_logged_ms = o->done_at_ms = when_ms();
+	o->done_last = 0;
+	list_fetching(o, true);
+	metrics_add(METRIC_CACHE_MISSES, 1);
+	return 0;
+}
+
+/* True where one more may begin, and then it counts. */
+static bool take_place(struct supply *s)
+{
+	bool free;
+
+	pthread_mutex_lock(&s->lock);
+	free = s->admitting - s->stalled < ADMISSIONS_MAX;
+	s->admitting += free;
+	pthread_mutex_unlock(&s->lock);
+	return free;
+}
+
+static void leave_place(struct supply *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->admitting--;
+	if (s->stalled > s->admitting)
+		s->stalled = s->admitting;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void enqueue_locked(struct object *o, bool recheck)
+{
+	struct supply *s = o->s;
+
+	o->queued = true;
+	o->queued_recheck = recheck;
+	pthread_mutex_lock(&s->lock);
+	o->refs++;
+	TAILQ_INSERT_TAIL(&s->queue, o, admissions);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Under lock: into the cache with it; -EINPROGRESS once @w waits. */
+static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
+{
+	struct supply *s = o->s;
+	int err;
+
+	if (!o->admission && !o->queued) {
+		if (take_place(s)) {
+			object_ref(o);
+			err = admit_locked(o, recheck);
+			if (err) {
+				leave_place(s);
+				object_put(o);
+				return err;
+			}
+		} else {
+			enqueue_locked(o, recheck);
 		}
-		o->fetch_started_ms = o->wait_logged_ms = when_ms();
-		metrics_add(METRIC_CACHE_MISSES, 1);
 	}
 	waitlist_add(&o->opened_by, w);
 	return -EINPROGRESS;
+}
+
+/* Begins one that waited; those nobody waits for any more are left out. */
+static void begin_queued(struct object *o)
+{
+	int err = 0;
+	bool begun = false;
+
+	pthread_mutex_lock(&o->lock);
+	o->queued = false;
+	if (!waitlist_empty(&o->opened_by)) {
+		err = admit_locked(o, o->queued_recheck);
+		begun = !err;
+		if (err)
+			waitlist_wake(&o->opened_by, err);
+	}
+	pthread_mutex_unlock(&o->lock);
+	if (begun)
+		return;
+	leave_place(o->s);
+	object_put(o);
+}
+
+static void pump_queue(struct supply *s)
+{
+	struct object *o;
+
+	for (;;) {
+		pthread_mutex_lock(&s->lock);
+		o = s->admitting - s->stalled < ADMISSIONS_MAX
+			    ? TAILQ_FIRST(&s->queue)
+			    : NULL;
+		if (o) {
+			TAILQ_REMOVE(&s->queue, o, admissions);
+			s->admitting++;
+		}
+		pthread_mutex_unlock(&s->lock);
+		if (!o)
+			return;
+		begin_queued(o);
+	}
 }
 
 static void write_opened(struct work *work)
@@ -895,7 +1022,7 @@ static int open_locked(struct object *o, struct waiter *w,
 		return -EBADMSG;
 	if (!w)
 		return -EINPROGRESS;
-	if (o->admission) {
+	if (o->admission || o->queued) {
 		waitlist_add(&o->opened_by, w);
 		return -EINPROGRESS;
 	}
@@ -1038,33 +1165,26 @@ void supply_status(struct supply *s, const char *key, struct supply_status *out)
 	}
 }
 
-/* Objects somebody has in hand; a fetch holds a reference of its own. */
+/* Objects being fetched, with a reference each. */
 struct busy {
 	struct object **objects;
-	size_t n, room;
+	size_t n;
 };
-
-static void collect_busy(const void *node, VISIT visit, void *arg)
-{
-	struct object *o = *(struct object *const *)node;
-	struct busy *b = arg;
-
-	if (visit != postorder && visit != leaf)
-		return;
-	if (o->refs > 0 && b->n < b->room) {
-		o->refs++;
-		b->objects[b->n++] = o;
-	}
-}
 
 static void busy_get(struct supply *s, struct busy *b)
 {
-	pthread_mutex_lock(&s->lock);
+	struct object *o;
+
 	b->n = 0;
-	b->room = s->n;
-	b->objects = calloc(b->room ? b->room : 1, sizeof(*b->objects));
-	if (b->objects)
-		twalk_r(s->objects, collect_busy, b);
+	pthread_mutex_lock(&s->lock);
+	b->objects = calloc(s->fetching_n + 1, sizeof(*b->objects));
+	TAILQ_FOREACH(o, &s->fetching, admissions)
+	{
+		if (!b->objects)
+			break;
+		o->refs++;
+		b->objects[b->n++] = o;
+	}
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -1113,21 +1233,40 @@ static void log_wait_locked(struct object *o, uint64_t now_ms)
 		  LOG_END);
 }
 
+/* Under lock: has its download got nothing for a while? */
+static bool stalls_locked(struct object *o, uint64_t now_ms)
+{
+	uint64_t done, total;
+
+	if (!o->admission)
+		return false;
+	admission_progress(o->admission, &done, &total);
+	if (done != o->done_last) {
+		o->done_last = done;
+		o->done_at_ms = now_ms;
+	}
+	return done < total && now_ms > o->done_at_ms + STALLED_MS;
+}
+
 void supply_tick(struct supply *s, uint64_t now_ms)
 {
+	unsigned int stalled = 0;
 	struct busy b;
 
 	busy_get(s, &b);
 	for (size_t i = 0; i < b.n; i++) {
 		pthread_mutex_lock(&b.objects[i]->lock);
 		log_wait_locked(b.objects[i], now_ms);
+		stalled += stalls_locked(b.objects[i], now_ms);
 		pthread_mutex_unlock(&b.objects[i]->lock);
 	}
 	busy_put(&b);
 	pthread_mutex_lock(&s->lock);
+	s->stalled = stalled < s->admitting ? stalled : s->admitting;
 	if (s->n > OBJECTS_MAX && now_ms > 60000)
 		sweep_locked(s, now_ms - 60000);
 	pthread_mutex_unlock(&s->lock);
+	pump_queue(s);
 }
 
 int supply_create(struct supply **out, const struct supply_config *cfg)
@@ -1148,6 +1287,8 @@ int supply_create(struct supply **out, const struct supply_config *cfg)
 		.has_mirror = cfg->has_mirror,
 	};
 	pthread_mutex_init(&s->lock, NULL);
+	TAILQ_INIT(&s->queue);
+	TAILQ_INIT(&s->fetching);
 	*out = s;
 	return 0;
 }

@@ -407,6 +407,112 @@ static void test_supply__one_download_for_many_waiters(void **state)
 	published_free(&p);
 }
 
+static void count_fetch(void *arg, const char *key, uint64_t done,
+			uint64_t total, uint64_t running_ms)
+{
+	(void)key;
+	(void)done;
+	(void)total;
+	(void)running_ms;
+	++*(unsigned int *)arg;
+}
+
+static unsigned int fetches(struct fs_bench *b)
+{
+	unsigned int n = 0;
+
+	supply_each_fetch(b->supply, count_fetch, &n);
+	return n;
+}
+
+enum { BATCH = 24 };
+
+static void batch_key(int i, char key[80])
+{
+	snprintf(key, 80, "data/spot/daily/klines/S%02d/1m/S%02d-1m-x.zip", i,
+		 i);
+}
+
+/* Each holds buffers; the others wait until one ends, or gets nothing. */
+static void test_supply__admissions_under_way_are_bounded(void **state)
+{
+	struct fs_bench *b = *state;
+	struct store_object *o;
+	struct supply_facts f;
+	struct fs_waiter w[BATCH];
+	char key[80];
+
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		fs_publish_csv(b, key, "1,2\n", 4);
+	}
+	fs_up(b, NULL);
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		assert_int_equal(fs_facts(b, key, SUPPLY_CSV, &f), 0);
+	}
+	fs_rules(b, "[{\"key\": \"*.zip\", \"hold\": \"it\"}]");
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		fs_waiter_begin(&w[i]);
+		assert_int_equal(supply_open(b->supply, key, &w[i].waiter, &o),
+				 -EINPROGRESS);
+	}
+	assert_int_equal(fetches(b), 16);
+	/* The last one gives up before its turn. */
+	waitlist_cancel(&w[BATCH - 1].waiter);
+	assert_int_equal(fs_wait(&w[BATCH - 1]), -EINTR);
+	supply_abandon(b->supply, key);
+	supply_tick(b->supply, when_ms());
+	assert_int_equal(fetches(b), 16);
+	/* None of these got a byte for long: they hold up nobody. */
+	supply_tick(b->supply, when_ms() + 10000);
+	assert_int_equal(fetches(b), BATCH - 1);
+	imitation_release(b->im, "it", 0);
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		if (i < BATCH - 1) {
+			assert_int_equal(fs_wait(&w[i]), 0);
+			assert_int_equal(supply_open(b->supply, key, NULL, &o),
+					 0);
+			store_release(o);
+		}
+		fs_waiter_end(&w[i]);
+	}
+}
+
+static void test_supply__waiters_in_line_get_their_turn(void **state)
+{
+	struct fs_bench *b = *state;
+	struct store_object *o;
+	struct fs_waiter w[BATCH];
+	char key[80];
+	int err;
+
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		fs_publish_csv(b, key, "1,2\n", 4);
+	}
+	fs_up(b, NULL);
+	for (int i = 0; i < BATCH; i++)
+		fs_waiter_begin(&w[i]);
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		supply_open(b->supply, key, &w[i].waiter, &o);
+	}
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		do {
+			assert_int_equal(fs_wait(&w[i]), 0);
+			err = supply_open(b->supply, key, &w[i].waiter, &o);
+		} while (err == -EINPROGRESS);
+		assert_int_equal(err, 0);
+		store_release(o);
+		fs_waiter_end(&w[i]);
+	}
+	assert_int_equal(fetches(b), 0);
+}
+
 static void test_supply__waiters_are_woken_with_the_error(void **state)
 {
 	struct fs_bench *b = *state;
@@ -1307,6 +1413,8 @@ int main(void)
 		BENCH(test_supply__origin_that_ignores_ranges_sends_it_all),
 		BENCH(test_supply__origin_that_tells_nothing_beforehand),
 		BENCH(test_supply__one_download_for_many_waiters),
+		BENCH(test_supply__admissions_under_way_are_bounded),
+		BENCH(test_supply__waiters_in_line_get_their_turn),
 		BENCH(test_supply__waiters_are_woken_with_the_error),
 		BENCH(test_supply__cached_object_needs_no_origin),
 		BENCH(test_supply__refusal_is_remembered),

@@ -176,7 +176,6 @@ def test_listing__ls_l_of_3300_days_is_one_batch(t):
     assert origin.requests("range") == asked
 
 
-@smoke
 @limit(120)
 def test_listing__attributes_that_come_with_names_are_whole(t):
     """READDIRPLUS: what `ls -l` shows is what each file's stat says, and who
