@@ -19,7 +19,7 @@ enum {
 	 * copies its window each time. */
 	DECODE_IN = 256 << 10,
 	/* More than what is expected to be needed: ratios vary in a span. */
-	DECODE_IN_SLACK = 8 << 10,
+	DECODE_IN_SLACK = 2 << 10,
 };
 
 struct checkpoints {

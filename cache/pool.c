@@ -184,6 +184,7 @@ static void assign_locked(struct pool *p, struct slot *s, const struct key *k,
 	unhash_locked(p, s);
 	s->key = *k;
 	s->filled = s->target = s->given = 0;
+	v->filled = 0;
 	s->wanted = false;
 	s->detached = false;
 	bucket = bucket_of(p, k);
@@ -262,7 +263,7 @@ static void slot_freed_locked(struct pool *p)
 	struct pool_waiter *w;
 
 	while ((w = p->starved.first)) {
-		ptrdiff_t i = pool_policy_demand(p->views, p->n);
+		ptrdiff_t i = pool_policy_demand(p->views, p->n, p->clock);
 		const struct key k = {
 			.source = w->priv.source,
 			.stream = w->priv.stream,
@@ -347,8 +348,8 @@ static struct slot *take_ahead_locked(struct pool *p)
 		if (!unmet_locked(p, w, &k, &s))
 			continue;
 		if (!s) {
-			ptrdiff_t i =
-				pool_policy_ahead(p->views, p->n, p->assigned);
+			ptrdiff_t i = pool_policy_ahead(p->views, p->n,
+							p->clock, p->assigned);
 
 			p->readahead_stuck = i < 0;
 			if (i < 0)
@@ -455,7 +456,7 @@ static int step_locked(struct pool *p, struct slot *s,
 	if (n < 0)
 		return (int)n;
 	p->bytes += (size_t)n - from;
-	s->filled = (size_t)n;
+	s->filled = view_of(p, s)->filled = (size_t)n;
 	tell_locked(p, s, 0);
 	return 0;
 }
@@ -671,7 +672,7 @@ static struct slot *slot_to_fill_locked(struct pool *p, const struct key *k,
 					struct slot *s)
 {
 	if (!s) {
-		ptrdiff_t i = pool_policy_demand(p->views, p->n);
+		ptrdiff_t i = pool_policy_demand(p->views, p->n, p->clock);
 
 		if (i < 0)
 			return NULL;
@@ -852,6 +853,24 @@ void pool_source_close(struct pool *p, struct pool_source *source)
 		slot_freed_locked(p);
 	}
 	pthread_mutex_unlock(&p->lock);
+}
+
+bool pool_source_closes_at_once(struct pool *p, const struct pool_source *s)
+{
+	size_t spans = 0;
+	bool busy = false;
+
+	pthread_mutex_lock(&p->lock);
+	for (size_t i = 0; i < p->n; i++) {
+		const struct slot *slot = &p->slots[i];
+
+		if (!slot->hashed || slot->key.source != s)
+			continue;
+		busy = busy || p->views[i].state == POOL_SLOT_FILLING;
+		spans++;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return !busy && spans <= 1;
 }
 
 void pool_stats(struct pool *p, struct pool_stats *out)

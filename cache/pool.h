@@ -111,6 +111,10 @@ void pool_leave(struct pool *p, const void *handle);
  * it left. May be called from a waiter's ready(). */
 void pool_source_close(struct pool *p, struct pool_source *s);
 
+/* Would that take no more than a moment: nothing of @s is being decoded, and at
+ * most one span of it is there? */
+bool pool_source_closes_at_once(struct pool *p, const struct pool_source *s);
+
 struct pool_stats {
 	size_t slots, used, pinned;
 	uint64_t hits;	  /* spans asked for and there */

@@ -8,40 +8,55 @@ static bool idle(const struct pool_slot_view *v)
 }
 
 /* The order in which slots are taken, the smaller first. */
-static unsigned int rank(const struct pool_slot_view *v)
+enum rank { SPENT, EMPTY, FORGOTTEN, IN_USE };
+
+static enum rank rank(const struct pool_slot_view *v, size_t n, uint64_t clock)
 {
 	if (v->state == POOL_SLOT_EMPTY)
-		return 1;
-	return v->spent ? 0 : 2;
+		return EMPTY;
+	if (v->spent)
+		return SPENT;
+	return clock - v->last_use > 4 * n ? FORGOTTEN : IN_USE;
 }
 
-/* The better of two candidates, -1 being none; of equal ones that which was
- * used longer ago. */
-static ptrdiff_t better(const struct pool_slot_view *v, ptrdiff_t a,
-			ptrdiff_t b)
+/* Is @a to be taken before @b? */
+static bool before(const struct pool_slot_view *a,
+		   const struct pool_slot_view *b, size_t n, uint64_t clock)
 {
-	if (a < 0)
-		return b;
-	if (rank(&v[a]) != rank(&v[b]))
-		return rank(&v[a]) < rank(&v[b]) ? a : b;
-	if (v[a].state == POOL_SLOT_EMPTY)
-		return a;
-	return v[b].last_use < v[a].last_use ? b : a;
+	enum rank x = rank(a, n, clock), y = rank(b, n, clock);
+
+	if (x != y)
+		return x < y;
+	if (x == EMPTY)
+		return false;
+	if (x == IN_USE && a->filled != b->filled)
+		return a->filled < b->filled;
+	return a->last_use < b->last_use;
 }
 
-ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n)
+/* The better of two candidates, @best -1 being none. */
+static ptrdiff_t better(const struct pool_slot_view *v, size_t n,
+			uint64_t clock, ptrdiff_t best, size_t i)
+{
+	if (best >= 0 && !before(&v[i], &v[best], n, clock))
+		return best;
+	return (ptrdiff_t)i;
+}
+
+ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,
+			     uint64_t clock)
 {
 	ptrdiff_t best = -1;
 
 	for (size_t i = 0; i < n; i++) {
 		if (v[i].state == POOL_SLOT_EMPTY || idle(&v[i]))
-			best = better(v, best, (ptrdiff_t)i);
+			best = better(v, n, clock, best, i);
 	}
 	return best;
 }
 
 ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
-			    uint64_t now)
+			    uint64_t clock, uint64_t now)
 {
 	ptrdiff_t best = -1;
 	size_t held = 0;
@@ -52,8 +67,9 @@ ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
 
 		if (wanted)
 			held++;
-		else if (v[i].state == POOL_SLOT_EMPTY || idle(&v[i]))
-			best = better(v, best, (ptrdiff_t)i);
+		else if ((v[i].state == POOL_SLOT_EMPTY || idle(&v[i])) &&
+			 rank(&v[i], n, clock) < IN_USE)
+			best = better(v, n, clock, best, i);
 	}
 	return held < n / 2 ? best : -1;
 }

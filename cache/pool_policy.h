@@ -23,26 +23,35 @@ struct pool_slot_view {
 	unsigned int refs;
 	bool ahead;	   /* assigned by read-ahead, and not asked for yet */
 	bool spent;	   /* all of it was given out: the kernel has it */
+	size_t filled;	   /* bytes that were decoded into it */
 	uint64_t last_use; /* by a clock that counts assignments and uses */
 	uint64_t born;	   /* by one that counts assignments alone */
 };
 
 /*
  * pool_policy_demand() - the slot for a span that somebody waits for: a spent
- * one, which is likely still in the processor's cache, an empty one, or else
- * the least recently used idle one. -1 if there is none.
+ * one, which is likely still in the processor's cache, or an empty one; or else
+ * of the idle ones the least recently used, if that was long ago (4 * @n uses
+ * of slots), or that of which the least was decoded. So more readers than the
+ * pool has slots for do not push out each other's spans half way, all of them,
+ * for ever: most get to the end of theirs, and what the others lose is cheap to
+ * make again. -1 if there is none.
+ * @clock: of uses
  */
-ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n);
+ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,
+			     uint64_t clock);
 
 /*
- * pool_policy_ahead() - the slot for a span that a reader may want: the same,
- * but never one that was decoded ahead and may still be wanted, and none at
- * all while half of the slots hold such spans. What was not asked for while
- * 4 * @n spans were assigned after it is not wanted any more.
- * @now: of the clock of assignments
+ * pool_policy_ahead() - the slot for a span that a reader may want: a spent,
+ * empty or long unused one, but never one that was decoded ahead and may still
+ * be wanted, and none at all while half of the slots hold such spans. A reader
+ * that goes on gives back a spent slot for each it needs; so many of them, with
+ * few slots, do not push out each other's by guesses. What was not asked for
+ * while 4 * @n spans were assigned after it is not wanted any more.
+ * @clock: of uses; @now: of the clock of assignments
  */
 ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
-			    uint64_t now);
+			    uint64_t clock, uint64_t now);
 
 /* ---- what to decode ahead ---- */
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -389,6 +390,16 @@ static int open_all(struct store *st, pid_t *holder)
 	return err;
 }
 
+/* Each has two files open. */
+static unsigned int idle_max(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur / 8 > STORE_IDLE_MAX)
+		return STORE_IDLE_MAX;
+	return (unsigned int)(r.rlim_cur / 8);
+}
+
 int store_open(struct store **out, const struct store_config *cfg,
 	       pid_t *holder)
 {
@@ -402,6 +413,7 @@ int store_open(struct store **out, const struct store_config *cfg,
 	st->dirfd = st->lockfd = -1;
 	st->objects = st->index = st->staging = st->quarantine = -1;
 	TAILQ_INIT(&st->idle);
+	st->idle_max = idle_max();
 	pthread_mutex_init(&st->room_lock, NULL);
 	pthread_rwlock_init(&st->tree, NULL);
 	pthread_mutex_init(&st->lock, NULL);

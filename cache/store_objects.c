@@ -51,12 +51,31 @@ void store_object_free(struct store_object *o)
 	free(o);
 }
 
+/* The same as long as it lives. */
+static size_t memory_of(const struct store_object *o)
+{
+	return sizeof(*o) + (o->index ? checkpoints_memory(o->index)
+				      : (size_t)store_object_info(o)->size);
+}
+
+static void rest_locked(struct store *st, struct store_object *o)
+{
+	TAILQ_INSERT_TAIL(&st->idle, o, idle);
+	st->n_idle++;
+	st->idle_bytes += memory_of(o);
+}
+
+static void unrest_locked(struct store *st, struct store_object *o)
+{
+	TAILQ_REMOVE(&st->idle, o, idle);
+	st->n_idle--;
+	st->idle_bytes -= memory_of(o);
+}
+
 static void ref_locked(struct store *st, struct store_object *o)
 {
-	if (o->refs++ == 0) {
-		TAILQ_REMOVE(&st->idle, o, idle);
-		st->n_idle--;
-	}
+	if (o->refs++ == 0)
+		unrest_locked(st, o);
 }
 
 /* No longer current. Returns @o if nobody holds it, to be freed. */
@@ -67,9 +86,30 @@ static struct store_object *detach_locked(struct store *st,
 	o->current = false;
 	if (o->refs > 0)
 		return NULL;
-	TAILQ_REMOVE(&st->idle, o, idle);
-	st->n_idle--;
+	unrest_locked(st, o);
 	return o;
+}
+
+/* Those released longest ago that are too many, to be freed by the caller. */
+static void drop_surplus_locked(struct store *st, struct store_objects *gone)
+{
+	struct store_object *o;
+
+	while (st->n_idle > st->idle_max ||
+	       (st->idle_bytes > STORE_IDLE_BYTES && st->n_idle > 1)) {
+		o = detach_locked(st, TAILQ_FIRST(&st->idle));
+		TAILQ_INSERT_TAIL(gone, o, idle);
+	}
+}
+
+static void free_all(struct store_objects *gone)
+{
+	struct store_object *o;
+
+	while ((o = TAILQ_FIRST(gone))) {
+		TAILQ_REMOVE(gone, o, idle);
+		store_object_free(o);
+	}
 }
 
 struct store_object *store_ref(struct store_object *o)
@@ -82,7 +122,7 @@ struct store_object *store_ref(struct store_object *o)
 
 void store_release(struct store_object *o)
 {
-	struct store_object *gone = NULL;
+	struct store_objects gone = TAILQ_HEAD_INITIALIZER(gone);
 	struct store *st;
 
 	if (!o)
@@ -91,18 +131,16 @@ void store_release(struct store_object *o)
 	pthread_mutex_lock(&st->lock);
 	if (--o->refs == 0) {
 		if (o->current) {
-			TAILQ_INSERT_TAIL(&st->idle, o, idle);
-			if (++st->n_idle > STORE_IDLE_MAX)
-				gone = detach_locked(st,
-						     TAILQ_FIRST(&st->idle));
+			rest_locked(st, o);
+			drop_surplus_locked(st, &gone);
 		} else {
 			if (o->held_only)
 				st->held_bytes -= o->disk_bytes;
-			gone = o;
+			TAILQ_INSERT_TAIL(&gone, o, idle);
 		}
 	}
 	pthread_mutex_unlock(&st->lock);
-	store_object_free(gone);
+	free_all(&gone);
 }
 
 /* Its file goes, or went: only its holders still have the bytes. */

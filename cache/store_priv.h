@@ -34,7 +34,10 @@
 
 enum {
 	STORE_PATH_MAX = 1024 + 64, /* a key and the longest suffix */
-	STORE_IDLE_MAX = 64,
+	/* Idle objects that stay open, if there are descriptors for eight
+	 * times as many, and the memory they take. */
+	STORE_IDLE_MAX = 1024,
+	STORE_IDLE_BYTES = 4 << 20,
 };
 
 enum store_claim_kind {
@@ -100,6 +103,7 @@ struct store {
 	int dirfd, lockfd;
 	int objects, index, staging, quarantine; /* folders */
 	struct catalog *catalog;
+	unsigned int idle_max;
 	struct store_census *census; /* NULL: nothing to look for; tick's */
 	atomic_bool census_wanted;
 
@@ -112,6 +116,7 @@ struct store {
 	void *objects_by_key;
 	struct store_objects idle; /* least recently released first */
 	unsigned int n_idle;
+	size_t idle_bytes;
 	void *claims;
 	void *damaged; /* keys, char * */
 	void *lost;    /* keys of rows whose file is gone, char * */

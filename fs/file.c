@@ -229,10 +229,9 @@ int file_open(struct files *fs, struct store_object *o, unsigned int stream,
 	return 0;
 }
 
-void file_close(struct file *f)
+/* Everything but its source. */
+static void handle_free(struct file *f)
 {
-	if (!f)
-		return;
 	pthread_mutex_lock(&f->fs->lock);
 	*f->link = f->next;
 	if (f->next)
@@ -240,10 +239,46 @@ void file_close(struct file *f)
 	pthread_mutex_unlock(&f->fs->lock);
 	if (f->access)
 		pool_leave(f->fs->pool, f);
-	source_put(f->fs, f->source);
 	pthread_mutex_destroy(&f->access_lock);
 	free(f->access);
 	free(f);
+}
+
+void file_close(struct file *f)
+{
+	struct files *fs;
+	struct source *s;
+
+	if (!f)
+		return;
+	fs = f->fs;
+	s = f->source;
+	handle_free(f);
+	source_put(fs, s);
+}
+
+bool file_try_close(struct file *f)
+{
+	struct files *fs = f->fs;
+	struct source *s = f->source;
+	bool last;
+
+	/* What it wanted next would be decoded just then. */
+	if (f->access)
+		pool_leave(fs->pool, f);
+	pthread_mutex_lock(&fs->lock);
+	last = s->refs == 1;
+	if (!last)
+		s->refs--;
+	pthread_mutex_unlock(&fs->lock);
+	if (!last) {
+		handle_free(f);
+		return true;
+	}
+	if (s->object && !pool_source_closes_at_once(fs->pool, &s->pool))
+		return false;
+	file_close(f);
+	return true;
 }
 
 uint64_t file_size(const struct file *f)

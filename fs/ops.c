@@ -582,10 +582,10 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off,
 
 static int try_release(struct call *c, struct parked *p)
 {
-	/* The last handle of an object waits for what is decoded of it. */
-	if (!p)
+	if (p)
+		file_close(c->file);
+	else if (!file_try_close(c->file))
 		return -EINPROGRESS;
-	file_close(c->file);
 	parked_disarm(c);
 	fuse_reply_err(c->req, 0);
 	return 0;

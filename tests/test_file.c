@@ -352,6 +352,35 @@ static bool some_ahead(void *pool)
 	return st.ahead > 0;
 }
 
+/* Without waiting where others have it, or nothing of it is being decoded. */
+static void test_file__a_handle_is_closed_at_once_if_it_can_be(void **state)
+{
+	struct shelf *s = *state;
+	struct file *a = open_stream(s, 1), *b = open_stream(s, 1);
+	struct file_bytes bytes = {0};
+
+	assert_true(file_try_close(b));
+	assert_reads(a, s->csv, s->csv_len, 4096, 0);
+	fs_eventually(none_pinned, s->pool);
+	assert_reads(a, s->csv, s->csv_len, 4096, 3 * MiB);
+	fs_eventually(none_pinned, s->pool);
+	/* Two spans are there: to be given back by somebody who may wait. */
+	assert_false(file_try_close(a));
+	assert_reads(a, s->csv, s->csv_len, 4096, 0);
+	file_close(a);
+	fs_eventually(none_used, s->pool);
+	a = open_stream(s, 1);
+	assert_reads(a, s->csv, s->csv_len, 4096, 0);
+	fs_eventually(none_pinned, s->pool);
+	/* A span is queued or being decoded. */
+	assert_int_equal(file_read(a, 4096, 5 * MiB, &bytes, NULL), -EAGAIN);
+	file_done(&bytes, false);
+	assert_false(file_try_close(a));
+	file_close(a);
+	fs_eventually(none_used, s->pool);
+	assert_true(file_try_close(open_stream(s, 1)));
+}
+
 /* Only readers that go on where they were: not every look into a file. */
 static void test_file__reads_ahead_of_sequential_readers(void **state)
 {
@@ -472,6 +501,7 @@ int main(void)
 		BENCH(test_file__without_a_waiter_it_does_not_wait),
 		BENCH(test_file__handles_share_what_is_decoded),
 		BENCH(test_file__nothing_stays_pinned),
+		BENCH(test_file__a_handle_is_closed_at_once_if_it_can_be),
 		BENCH(test_file__reads_ahead_of_sequential_readers),
 		BENCH(test_file__many_threads_read_one_handle),
 		BENCH(test_file__damage_is_never_read),

@@ -35,8 +35,8 @@ static void test_pool_policy__an_empty_slot_is_taken_first(void **state)
 	const struct pool_slot_view v[] = {ready(0, 1), empty, ready(0, 2)};
 
 	(void)state;
-	assert_int_equal(pool_policy_demand(v, 3), 1);
-	assert_int_equal(pool_policy_ahead(v, 3, 9), 1);
+	assert_int_equal(pool_policy_demand(v, 3, 10), 1);
+	assert_int_equal(pool_policy_ahead(v, 3, 10, 9), 1);
 }
 
 static void test_pool_policy__the_least_recently_used_goes(void **state)
@@ -45,7 +45,7 @@ static void test_pool_policy__the_least_recently_used_goes(void **state)
 					   ready(0, 4), filling};
 
 	(void)state;
-	assert_int_equal(pool_policy_demand(v, 4), 1);
+	assert_int_equal(pool_policy_demand(v, 4, 10), 1);
 }
 
 static void test_pool_policy__pinned_and_filling_slots_stay(void **state)
@@ -53,8 +53,8 @@ static void test_pool_policy__pinned_and_filling_slots_stay(void **state)
 	const struct pool_slot_view v[] = {ready(1, 1), filling, ready(2, 2)};
 
 	(void)state;
-	assert_int_equal(pool_policy_demand(v, 3), -1);
-	assert_int_equal(pool_policy_ahead(v, 3, 9), -1);
+	assert_int_equal(pool_policy_demand(v, 3, 10), -1);
+	assert_int_equal(pool_policy_ahead(v, 3, 10, 9), -1);
 }
 
 static void test_pool_policy__ahead_takes_no_more_than_half(void **state)
@@ -62,14 +62,14 @@ static void test_pool_policy__ahead_takes_no_more_than_half(void **state)
 	struct pool_slot_view v[] = {decoded_ahead(1), empty, empty, empty};
 
 	(void)state;
-	assert_int_equal(pool_policy_ahead(v, 4, 2), 1);
+	assert_int_equal(pool_policy_ahead(v, 4, 10, 2), 1);
 	v[1] = filling;
 	v[1].ahead = true;
 	v[1].born = 2;
-	assert_int_equal(pool_policy_ahead(v, 4, 2), -1);
+	assert_int_equal(pool_policy_ahead(v, 4, 10, 2), -1);
 	/* Once asked for, it does not count. */
 	v[0].ahead = false;
-	assert_int_equal(pool_policy_ahead(v, 4, 2), 2);
+	assert_int_equal(pool_policy_ahead(v, 4, 10, 2), 2);
 }
 
 static void
@@ -79,9 +79,12 @@ test_pool_policy__ahead_spares_what_others_wait_to_read(void **state)
 					   ready(0, 8), ready(0, 9)};
 
 	(void)state;
-	assert_int_equal(pool_policy_ahead(v, 4, 10), 1);
+	/* All may still be in use. */
+	assert_int_equal(pool_policy_ahead(v, 4, 23, 10), -1);
+	/* The second was used longer ago than 4 times 4 uses. */
+	assert_int_equal(pool_policy_ahead(v, 4, 24, 10), 1);
 	/* Whoever waits comes first. */
-	assert_int_equal(pool_policy_demand(v, 4), 0);
+	assert_int_equal(pool_policy_demand(v, 4, 10), 0);
 }
 
 static void test_pool_policy__what_nobody_came_for_ages(void **state)
@@ -90,9 +93,9 @@ static void test_pool_policy__what_nobody_came_for_ages(void **state)
 					   ready(0, 30), ready(1, 31)};
 
 	(void)state;
-	assert_int_equal(pool_policy_ahead(v, 4, 17), -1);
+	assert_int_equal(pool_policy_ahead(v, 4, 31, 17), -1);
 	/* 17 were assigned after the first of them: more than 4 times 4. */
-	assert_int_equal(pool_policy_ahead(v, 4, 18), 0);
+	assert_int_equal(pool_policy_ahead(v, 4, 31, 18), 0);
 }
 
 static void test_pool_policy__a_spent_slot_goes_before_all(void **state)
@@ -102,10 +105,34 @@ static void test_pool_policy__a_spent_slot_goes_before_all(void **state)
 
 	(void)state;
 	v[2].spent = v[3].spent = true;
-	assert_int_equal(pool_policy_demand(v, 4), 3);
-	assert_int_equal(pool_policy_ahead(v, 4, 9), 3);
+	assert_int_equal(pool_policy_demand(v, 4, 10), 3);
+	assert_int_equal(pool_policy_ahead(v, 4, 10, 9), 3);
 	v[3].refs = 1;
-	assert_int_equal(pool_policy_demand(v, 4), 2);
+	assert_int_equal(pool_policy_demand(v, 4, 10), 2);
+}
+
+static void test_pool_policy__what_is_cheap_to_make_again_goes(void **state)
+{
+	struct pool_slot_view v[] = {ready(0, 1), ready(0, 2), ready(0, 3)};
+
+	(void)state;
+	v[0].filled = 3;
+	v[1].filled = 2;
+	v[2].filled = 2;
+	assert_int_equal(pool_policy_demand(v, 3, 4), 1);
+	assert_int_equal(pool_policy_ahead(v, 3, 4, 4), -1);
+}
+
+static void test_pool_policy__long_unused_it_goes_whatever_it_cost(void **state)
+{
+	struct pool_slot_view v[] = {ready(0, 1), ready(0, 2), ready(0, 3)};
+
+	(void)state;
+	v[0].filled = 3;
+	v[1].filled = 2;
+	assert_int_equal(pool_policy_demand(v, 3, 13), 2);
+	/* 13 uses came after it: more than 4 times 3. */
+	assert_int_equal(pool_policy_demand(v, 3, 14), 0);
 }
 
 static int a, b;
@@ -283,6 +310,10 @@ int main(void)
 		cmocka_unit_test(test_pool_policy__what_nobody_came_for_ages),
 		cmocka_unit_test(
 			test_pool_policy__a_spent_slot_goes_before_all),
+		cmocka_unit_test(
+			test_pool_policy__what_is_cheap_to_make_again_goes),
+		cmocka_unit_test(
+			test_pool_policy__long_unused_it_goes_whatever_it_cost),
 		cmocka_unit_test(
 			test_readahead__the_newest_wish_of_a_reader_counts),
 		cmocka_unit_test(test_readahead__runs_of_a_handle_are_readers),
