@@ -353,19 +353,29 @@ static int cached_ask(struct catalog *c, enum catalog_question question,
 	return err == -EBADMSG ? -ENOENT : err;
 }
 
-int catalog_cached_prefetch(struct catalog *c, struct catalog_conn *conn,
-			    const char *key)
+void catalog_cached_ask(struct catalog *c, struct catalog_asked *q,
+			const char *key)
 {
-	struct catalog_asked q = {ASKED_CACHED, key, "", 0};
-	struct cached_work w = {.key = key};
+	struct catalog_cached row;
 	int err;
 
-	if (catalog_memory_get(c->memory, &q, &w.row, sizeof(w.row), &err))
+	*q = (struct catalog_asked){ASKED_CACHED, key, "", 0};
+	if (catalog_memory_get(c->memory, q, &row, sizeof(row), &err))
+		q->scope = NULL; /* known */
+}
+
+int catalog_cached_prefetch(struct catalog *c, struct catalog_conn *conn,
+			    const struct catalog_asked *q)
+{
+	struct cached_work w = {.key = q->scope};
+	int err;
+
+	if (!q->scope)
 		return 0;
 	err = read_cached(conn, &w);
 	if (err && err != -ENOENT)
 		return err == -EBADMSG ? 0 : err;
-	catalog_memory_put(c->memory, &q, &w.row, sizeof(w.row), err);
+	catalog_memory_put(c->memory, q, &w.row, sizeof(w.row), err);
 	return 0;
 }
 

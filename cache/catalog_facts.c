@@ -235,20 +235,29 @@ int catalog_facts_get(struct catalog *c, const char *key, const char *etag,
 	return err;
 }
 
-int catalog_facts_prefetch(struct catalog *c, struct catalog_conn *conn,
-			   const char *key)
+void catalog_facts_ask(struct catalog *c, struct catalog_asked *q,
+		       const char *key)
 {
-	struct catalog_asked q = {ASKED_FACTS_LAST, key, "", 0};
-	struct facts_row row;
 	struct catalog_facts f;
 	int err;
 
-	if (catalog_memory_get(c->memory, &q, &f, sizeof(f), &err))
+	*q = (struct catalog_asked){ASKED_FACTS_LAST, key, "", 0};
+	if (catalog_memory_get(c->memory, q, &f, sizeof(f), &err))
+		q->scope = NULL; /* known */
+}
+
+int catalog_facts_prefetch(struct catalog *c, struct catalog_conn *conn,
+			   const struct catalog_asked *q)
+{
+	struct facts_row row;
+	int err;
+
+	if (!q->scope)
 		return 0;
-	err = facts_get(conn, key, NULL, &row);
+	err = facts_get(conn, q->scope, NULL, &row);
 	if (err && err != -ENOENT)
 		return err == -EBADMSG ? 0 : err;
-	catalog_memory_put(c->memory, &q, &row.f, sizeof(row.f), err);
+	catalog_memory_put(c->memory, q, &row.f, sizeof(row.f), err);
 	return 0;
 }
 

@@ -427,6 +427,8 @@ struct prefetch {
 	struct catalog_asked entry; /* with the generation before it was read */
 	int64_t fetched_at;
 	char *keys[PREFETCH_AT_ONCE];
+	struct catalog_asked facts[PREFETCH_AT_ONCE];
+	struct catalog_asked cached[PREFETCH_AT_ONCE];
 	size_t n;
 };
 
@@ -436,17 +438,23 @@ static int prefetch_keys(struct catalog_conn *conn, void *arg)
 	int err = 0;
 
 	for (size_t i = 0; i < p->n && !err; i++) {
-		err = catalog_facts_prefetch(p->c, conn, p->keys[i]);
+		err = catalog_facts_prefetch(p->c, conn, &p->facts[i]);
 		if (!err)
-			err = catalog_cached_prefetch(p->c, conn, p->keys[i]);
+			err = catalog_cached_prefetch(p->c, conn,
+						      &p->cached[i]);
 	}
 	return err;
 }
 
 static int flush_keys(struct prefetch *p)
 {
-	int err = p->n ? catalog_db_read(p->c->db, prefetch_keys, p) : 0;
+	int err;
 
+	for (size_t i = 0; i < p->n; i++) {
+		catalog_facts_ask(p->c, &p->facts[i], p->keys[i]);
+		catalog_cached_ask(p->c, &p->cached[i], p->keys[i]);
+	}
+	err = p->n ? catalog_db_read(p->c->db, prefetch_keys, p) : 0;
 	while (p->n)
 		free(p->keys[--p->n]);
 	return err;

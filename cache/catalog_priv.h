@@ -148,12 +148,19 @@ void catalog_memory_put(struct catalog_memory *m, const struct catalog_asked *q,
 void catalog_memory_forget(struct catalog_memory *m, const char *scope);
 void catalog_memory_forget_all(struct catalog_memory *m);
 
-/* ---- in a transaction: answers not in memory are put there ---- */
-
+/*
+ * Answers not in memory are put there: first _ask() of each, then in a
+ * transaction that began after it _prefetch(). One that began before would see
+ * what was there then, and keep it as if nothing had been written since.
+ */
+void catalog_facts_ask(struct catalog *c, struct catalog_asked *q,
+		       const char *key);
 int catalog_facts_prefetch(struct catalog *c, struct catalog_conn *conn,
-			   const char *key);
+			   const struct catalog_asked *q);
+void catalog_cached_ask(struct catalog *c, struct catalog_asked *q,
+			const char *key);
 int catalog_cached_prefetch(struct catalog *c, struct catalog_conn *conn,
-			    const char *key);
+			    const struct catalog_asked *q);
 
 /* ---- catalog_cached.c, in a transaction ---- */
 

@@ -184,7 +184,6 @@ static void assign_locked(struct pool *p, struct slot *s, const struct key *k,
 	unhash_locked(p, s);
 	s->key = *k;
 	s->filled = s->target = s->given = 0;
-	v->filled = 0;
 	s->wanted = false;
 	s->detached = false;
 	bucket = bucket_of(p, k);
@@ -322,7 +321,7 @@ static bool unmet_locked(struct pool *p, struct pool_wish *w, struct key *k,
 	uint64_t size, off;
 
 	if (checkpoints_stream_size(source->index, w->stream, &size))
-		return false;
+		w->spans = 0;
 	while (w->spans && pool_readahead_place(w, size, &off) &&
 	       key_at(source, w->stream, off, k)) {
 		size_t need = pool_readahead_need(w, k->start, k->len);
@@ -456,7 +455,7 @@ static int step_locked(struct pool *p, struct slot *s,
 	if (n < 0)
 		return (int)n;
 	p->bytes += (size_t)n - from;
-	s->filled = view_of(p, s)->filled = (size_t)n;
+	s->filled = (size_t)n;
 	tell_locked(p, s, 0);
 	return 0;
 }
@@ -633,6 +632,10 @@ static void pin_locked(struct pool *p, struct slot *s, struct pool_span *out)
 
 	v->refs++;
 	v->last_use = ++p->clock;
+	if (v->spent) { /* the kernel has lost it */
+		v->spent = false;
+		s->given = 0;
+	}
 	p->hits++;
 	out->data = s->data;
 	out->start = s->key.start;
@@ -819,38 +822,54 @@ static bool is_running_locked(const struct pool *p,
 	return false;
 }
 
-/* Takes @s away from its source. True: it is out of everybody's reach, to be
- * emptied by the caller; false: by the last reference. */
-static bool detach_locked(struct pool *p, struct slot *s)
+/* Takes @s away from its source; by its last reference it is emptied. */
+static void detach_locked(struct pool *p, struct slot *s)
 {
-	struct pool_slot_view *v = view_of(p, s);
-
 	if (s->queued)
 		unqueue_locked(p, s);
 	unhash_locked(p, s);
-	v->state = POOL_SLOT_FILLING;
+	view_of(p, s)->state = POOL_SLOT_FILLING;
 	s->detached = true;
-	return v->refs == 0;
 }
 
+/* One that nobody refers to any more, or NULL. */
+static struct slot *left_locked(struct pool *p,
+				const struct pool_source *source)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		struct slot *s = &p->slots[i];
+
+		if (s->detached && s->key.source == source &&
+		    p->views[i].refs == 0)
+			return s;
+	}
+	return NULL;
+}
+
+/*
+ * All slots are detached before the lock is given up for the first: a worker
+ * that has told its waiters would go on with the next step else, and read from
+ * a source that is gone.
+ */
 void pool_source_close(struct pool *p, struct pool_source *source)
 {
+	struct slot *s;
+
 	pthread_mutex_lock(&p->lock);
 	pool_readahead_drop(&p->readahead, source);
 	while (is_running_locked(p, source))
 		pthread_cond_wait(&p->quiet, &p->lock);
 	for (size_t i = 0; i < p->n; i++) {
-		struct slot *s = &p->slots[i];
-
-		if (!s->hashed || s->key.source != source)
-			continue;
-		if (!detach_locked(p, s))
-			continue;
+		s = &p->slots[i];
+		if (s->hashed && s->key.source == source)
+			detach_locked(p, s);
+	}
+	while ((s = left_locked(p, source))) {
+		view_of(p, s)->refs++; /* so that it is ours alone */
 		pthread_mutex_unlock(&p->lock);
 		madvise(s->data, CHECKPOINTS_SPAN, MADV_DONTNEED);
 		pthread_mutex_lock(&p->lock);
-		empty_locked(p, s);
-		slot_freed_locked(p);
+		unref_locked(p, s);
 	}
 	pthread_mutex_unlock(&p->lock);
 }

@@ -106,8 +106,9 @@ void pool_ahead(struct pool *p, struct pool_source *s, unsigned int stream,
 /* @handle wants nothing more. */
 void pool_leave(struct pool *p, const void *handle);
 
-/* Drops every span of @s and gives its memory back to the system; waits for a
- * decode of it that is running. There must be no pinned span and no waiter of
+/* Drops every span of @s and gives its memory back to the system, but for what
+ * a worker is just telling somebody of; waits for a decode of it that is
+ * running. There must be no pinned span and no waiter of
  * it left. May be called from a waiter's ready(). */
 void pool_source_close(struct pool *p, struct pool_source *s);
 

@@ -29,8 +29,6 @@ static bool before(const struct pool_slot_view *a,
 		return x < y;
 	if (x == EMPTY)
 		return false;
-	if (x == IN_USE && a->filled != b->filled)
-		return a->filled < b->filled;
 	return a->last_use < b->last_use;
 }
 

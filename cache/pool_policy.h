@@ -23,19 +23,14 @@ struct pool_slot_view {
 	unsigned int refs;
 	bool ahead;	   /* assigned by read-ahead, and not asked for yet */
 	bool spent;	   /* all of it was given out: the kernel has it */
-	size_t filled;	   /* bytes that were decoded into it */
 	uint64_t last_use; /* by a clock that counts assignments and uses */
 	uint64_t born;	   /* by one that counts assignments alone */
 };
 
 /*
  * pool_policy_demand() - the slot for a span that somebody waits for: a spent
- * one, which is likely still in the processor's cache, or an empty one; or else
- * of the idle ones the least recently used, if that was long ago (4 * @n uses
- * of slots), or that of which the least was decoded. So more readers than the
- * pool has slots for do not push out each other's spans half way, all of them,
- * for ever: most get to the end of theirs, and what the others lose is cheap to
- * make again. -1 if there is none.
+ * one, which is likely still in the processor's cache, an empty one, or else
+ * the least recently used idle one. -1 if there is none.
  * @clock: of uses
  */
 ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,

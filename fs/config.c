@@ -444,8 +444,8 @@ static int long_option(struct parse *p, const char *name)
 	snprintf(plain, sizeof(plain), "%.*s", len < 39 ? (int)len : 39, name);
 	if (config_option_find(plain))
 		return fail(p, -EINVAL,
-			    "unknown option \"--%s\"; write -o %s=...", plain,
-			    plain);
+			    "unknown option \"--%s\"; write -o %s, see --help",
+			    plain, plain);
 	return fail(p, -EINVAL,
 		    "unknown option \"--%s\"; tickfs --help lists them", plain);
 }

@@ -33,9 +33,9 @@ int file_open(struct files *fs, struct store_object *o, unsigned int stream,
 int file_open_text(struct files *fs, const char *text, size_t len,
 		   int64_t mtime, struct file **out);
 void file_close(struct file *f);
-/* Closes it if that takes no more than a moment; else false, and it is as open
- * as before. The last handle of an object waits for what is being decoded of
- * it, and gives its memory back. */
+/* Closes it if that takes no more than a moment; else false, and it is open,
+ * but for what was to be decoded ahead. The last handle of an object waits for
+ * what is being decoded of it, and gives its memory back. */
 bool file_try_close(struct file *f);
 
 uint64_t file_size(const struct file *f);

@@ -41,6 +41,8 @@ enum {
 	POOL_PERCENT = 70,
 	SPANS_AHEAD = 3,
 	UPKEEP_A_SECOND = 4,
+	HOLDER_TRIES = 30,
+	HOLDER_WAIT_US = 100000,
 	/* A node for each KiB of the memory limit; it takes about a third of
 	 * that. */
 	BYTES_PER_NODE = 1024,
@@ -184,6 +186,13 @@ static int open_store(struct mount *m)
 	};
 	pid_t holder = 0;
 	int err = store_open(&m->store, &sc, &holder);
+
+	/* Unmounting is over before the daemon is: the one before may be just
+	 * about to let go. */
+	for (int i = 0; err == -EBUSY && i < HOLDER_TRIES; i++) {
+		usleep(HOLDER_WAIT_US);
+		err = store_open(&m->store, &sc, &holder);
+	}
 
 	if (err == -EBUSY && holder > 0)
 		complain("cache %s is in use by another tickfs (pid %ld); "
@@ -340,14 +349,15 @@ static void on_ready(void *arg)
 	struct mount *m = arg;
 	bool keep_stderr = is_service();
 
+	/* A terminal is not to be written to once the command returns. */
+	if (!m->cfg->foreground && !m->cfg->log && !keep_stderr)
+		log_start(-1, m->cfg->log_level, m->cfg->run_id,
+			  LOG_RING_BYTES);
 	log_event(LOG_LEVEL_INFO, "mount", "mounted",
 		  log_str("mountpoint", m->cfg->mountpoint),
 		  log_str("version", TICKFS_VERSION),
 		  log_str("cache", m->cfg->cache),
 		  log_str("origin", m->cfg->origin), LOG_END);
-	if (!m->cfg->foreground && !m->cfg->log && !keep_stderr)
-		log_start(-1, m->cfg->log_level, m->cfg->run_id,
-			  LOG_RING_BYTES);
 	daemon_ready(keep_stderr);
 }
 

@@ -591,6 +591,12 @@ static int try_release(struct call *c, struct parked *p)
 	return 0;
 }
 
+/* The kernel will not ask again. */
+static void close_now(struct call *c)
+{
+	file_close(c->file);
+}
+
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct ops *o = ops_of(req);
@@ -598,6 +604,7 @@ static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		.req = req,
 		.fs = o,
 		.attempt = try_release,
+		.spared = close_now,
 		.node = node_of(o, id),
 		.file = (struct file *)(uintptr_t)fi->fh,
 	};

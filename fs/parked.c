@@ -117,12 +117,14 @@ static void try_directly(struct parked *p)
 }
 
 /* NULL, and an answer is given, for want of memory. */
-static struct parked *park(struct parking *parking, const struct call *c)
+static struct parked *park(struct parking *parking, struct call *c)
 {
 	struct parked *p = calloc(1, sizeof(*p));
 
 	if (!p) {
 		free(c->name);
+		if (c->spared)
+			c->spared(c);
 		fuse_reply_err(c->req, ENOMEM);
 		return NULL;
 	}

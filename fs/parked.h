@@ -42,6 +42,8 @@ struct call {
 	int (*attempt)(struct call *c, struct parked *parked);
 	/* After the request was given up; may be NULL. */
 	void (*abandoned)(struct call *c);
+	/* Where there was no memory to park it; may be NULL. */
+	void (*spared)(struct call *c);
 	struct node *node;
 	struct file *file;
 	struct fuse_file_info fi;

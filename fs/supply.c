@@ -28,6 +28,7 @@ enum {
 	/* Each admission holds buffers of a megabyte or two. One that gets no
 	 * bytes for so long does not count: it must not hold up others. */
 	ADMISSIONS_MAX = 16,
+	ADMISSIONS_CEILING = 64, /* those without bytes included */
 	STALLED_MS = 2000,
 };
 
@@ -56,6 +57,7 @@ struct object {
 	struct admission *admission;
 	uint64_t fetch_started_ms, wait_logged_ms;
 	uint64_t done_last, done_at_ms; /* of its download, and since when */
+	bool stalls;			/* protected by s->lock */
 	/* While it waits for others to end; with the recheck to be done. */
 	bool queued, queued_recheck;
 	/* Of those that wait, or of those that have one; protected by
@@ -642,7 +644,7 @@ static void copy_facts_locked(const struct object *o, struct supply_facts *out)
 
 static int fetch_locked(struct object *o, bool recheck, struct waiter *w);
 static void pump_queue(struct supply *s);
-static void leave_place(struct supply *s);
+static void leave_place(struct object *o);
 static void list_fetching(struct object *o, bool begins);
 
 /*
@@ -826,7 +828,7 @@ static void on_admitted(void *arg, const struct admission_result *r)
 	again = err == -ECANCELED;
 	waitlist_wake(&o->opened_by, again ? 0 : err);
 	pthread_mutex_unlock(&o->lock);
-	leave_place(s);
+	leave_place(o);
 	object_put(o);
 	pump_queue(s);
 }
@@ -866,56 +868,56 @@ static int admit_locked(struct object *o, bool recheck)
 	return 0;
 }
 
-/* True where one more may begin, and then it counts. */
-static bool take_place(struct supply *s)
+/* With s->lock held: may one more begin? */
+static bool is_room_locked(const struct supply *s)
 {
+	return s->admitting - s->stalled < ADMISSIONS_MAX &&
+	       s->admitting < ADMISSIONS_CEILING;
+}
+
+/* True where it may begin, and then it counts; else it is in the queue. In one
+ * go, or those under way might all end in between and nobody take it out. */
+static bool take_place_locked(struct object *o, bool recheck)
+{
+	struct supply *s = o->s;
 	bool free;
 
 	pthread_mutex_lock(&s->lock);
-	free = s->admitting - s->stalled < ADMISSIONS_MAX;
-	s->admitting += free;
+	o->refs++;
+	free = is_room_locked(s);
+	if (free) {
+		s->admitting++;
+	} else {
+		o->queued = true;
+		o->queued_recheck = recheck;
+		TAILQ_INSERT_TAIL(&s->queue, o, admissions);
+	}
 	pthread_mutex_unlock(&s->lock);
 	return free;
 }
 
-static void leave_place(struct supply *s)
-{
-	pthread_mutex_lock(&s->lock);
-	s->admitting--;
-	if (s->stalled > s->admitting)
-		s->stalled = s->admitting;
-	pthread_mutex_unlock(&s->lock);
-}
-
-static void enqueue_locked(struct object *o, bool recheck)
+static void leave_place(struct object *o)
 {
 	struct supply *s = o->s;
 
-	o->queued = true;
-	o->queued_recheck = recheck;
 	pthread_mutex_lock(&s->lock);
-	o->refs++;
-	TAILQ_INSERT_TAIL(&s->queue, o, admissions);
+	s->admitting--;
+	s->stalled -= o->stalls;
+	o->stalls = false;
 	pthread_mutex_unlock(&s->lock);
 }
 
 /* Under lock: into the cache with it; -EINPROGRESS once @w waits. */
 static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
 {
-	struct supply *s = o->s;
 	int err;
 
-	if (!o->admission && !o->queued) {
-		if (take_place(s)) {
-			object_ref(o);
-			err = admit_locked(o, recheck);
-			if (err) {
-				leave_place(s);
-				object_put(o);
-				return err;
-			}
-		} else {
-			enqueue_locked(o, recheck);
+	if (!o->admission && !o->queued && take_place_locked(o, recheck)) {
+		err = admit_locked(o, recheck);
+		if (err) {
+			leave_place(o);
+			object_put(o);
+			return err;
 		}
 	}
 	waitlist_add(&o->opened_by, w);
@@ -939,7 +941,7 @@ static void begin_queued(struct object *o)
 	pthread_mutex_unlock(&o->lock);
 	if (begun)
 		return;
-	leave_place(o->s);
+	leave_place(o);
 	object_put(o);
 }
 
@@ -949,9 +951,7 @@ static void pump_queue(struct supply *s)
 
 	for (;;) {
 		pthread_mutex_lock(&s->lock);
-		o = s->admitting - s->stalled < ADMISSIONS_MAX
-			    ? TAILQ_FIRST(&s->queue)
-			    : NULL;
+		o = is_room_locked(s) ? TAILQ_FIRST(&s->queue) : NULL;
 		if (o) {
 			TAILQ_REMOVE(&s->queue, o, admissions);
 			s->admitting++;
@@ -1233,36 +1233,42 @@ static void log_wait_locked(struct object *o, uint64_t now_ms)
 		  LOG_END);
 }
 
-/* Under lock: has its download got nothing for a while? */
-static bool stalls_locked(struct object *o, uint64_t now_ms)
+/* Under lock: has its download got nothing for a while? Then it does not
+ * count, until it gets some or ends. */
+static void note_stall_locked(struct object *o, uint64_t now_ms)
 {
+	struct supply *s = o->s;
 	uint64_t done, total;
+	bool stalls;
 
 	if (!o->admission)
-		return false;
+		return;
 	admission_progress(o->admission, &done, &total);
 	if (done != o->done_last) {
 		o->done_last = done;
 		o->done_at_ms = now_ms;
 	}
-	return done < total && now_ms > o->done_at_ms + STALLED_MS;
+	stalls = done < total && now_ms > o->done_at_ms + STALLED_MS;
+	pthread_mutex_lock(&s->lock);
+	s->stalled += stalls;
+	s->stalled -= o->stalls;
+	o->stalls = stalls;
+	pthread_mutex_unlock(&s->lock);
 }
 
 void supply_tick(struct supply *s, uint64_t now_ms)
 {
-	unsigned int stalled = 0;
 	struct busy b;
 
 	busy_get(s, &b);
 	for (size_t i = 0; i < b.n; i++) {
 		pthread_mutex_lock(&b.objects[i]->lock);
 		log_wait_locked(b.objects[i], now_ms);
-		stalled += stalls_locked(b.objects[i], now_ms);
+		note_stall_locked(b.objects[i], now_ms);
 		pthread_mutex_unlock(&b.objects[i]->lock);
 	}
 	busy_put(&b);
 	pthread_mutex_lock(&s->lock);
-	s->stalled = stalled < s->admitting ? stalled : s->admitting;
 	if (s->n > OBJECTS_MAX && now_ms > 60000)
 		sweep_locked(s, now_ms - 60000);
 	pthread_mutex_unlock(&s->lock);

@@ -335,7 +335,7 @@ static void test_config__wrong_options_say_what_is_allowed(void **state)
 		{"/m -o fsname", "needs a value"},
 		{"/m -o allow_other=1", "give yes or no"},
 		{"/m -o allow_other,allow_root", "exclude each other"},
-		{"/m --quota=1G", "write -o quota=..."},
+		{"/m --quota=1G", "write -o quota, see --help"},
 		{"/m --nope", "unknown option \"--nope\""},
 		{"/m -x", "unknown option \"-x\""},
 		{"/m -o", "-o needs a list"},

@@ -111,30 +111,6 @@ static void test_pool_policy__a_spent_slot_goes_before_all(void **state)
 	assert_int_equal(pool_policy_demand(v, 4, 10), 2);
 }
 
-static void test_pool_policy__what_is_cheap_to_make_again_goes(void **state)
-{
-	struct pool_slot_view v[] = {ready(0, 1), ready(0, 2), ready(0, 3)};
-
-	(void)state;
-	v[0].filled = 3;
-	v[1].filled = 2;
-	v[2].filled = 2;
-	assert_int_equal(pool_policy_demand(v, 3, 4), 1);
-	assert_int_equal(pool_policy_ahead(v, 3, 4, 4), -1);
-}
-
-static void test_pool_policy__long_unused_it_goes_whatever_it_cost(void **state)
-{
-	struct pool_slot_view v[] = {ready(0, 1), ready(0, 2), ready(0, 3)};
-
-	(void)state;
-	v[0].filled = 3;
-	v[1].filled = 2;
-	assert_int_equal(pool_policy_demand(v, 3, 13), 2);
-	/* 13 uses came after it: more than 4 times 3. */
-	assert_int_equal(pool_policy_demand(v, 3, 14), 0);
-}
-
 static int a, b;
 
 static const struct access_guess forward = {
@@ -310,10 +286,6 @@ int main(void)
 		cmocka_unit_test(test_pool_policy__what_nobody_came_for_ages),
 		cmocka_unit_test(
 			test_pool_policy__a_spent_slot_goes_before_all),
-		cmocka_unit_test(
-			test_pool_policy__what_is_cheap_to_make_again_goes),
-		cmocka_unit_test(
-			test_pool_policy__long_unused_it_goes_whatever_it_cost),
 		cmocka_unit_test(
 			test_readahead__the_newest_wish_of_a_reader_counts),
 		cmocka_unit_test(test_readahead__runs_of_a_handle_are_readers),
