@@ -330,6 +330,7 @@ static bool unmet_locked(struct pool *p, struct pool_wish *w, struct key *k,
 		if (!*s || (view_of(p, *s)->state == POOL_SLOT_READY &&
 			    (*s)->filled < need))
 			return true;
+		aim_locked(*s, need); /* whoever is at it goes on */
 		pool_readahead_advance(w, k->start, k->len);
 	}
 	w->spans = 0;
