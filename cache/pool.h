@@ -121,7 +121,7 @@ struct pool_stats {
 	uint64_t hits;	  /* spans asked for and there */
 	uint64_t decodes; /* spans begun, those ahead included */
 	uint64_t bytes;	  /* decoded */
-	uint64_t ahead;	  /* begun ahead */
+	uint64_t ahead;	  /* begun or gone on with ahead */
 	uint64_t waits;	  /* for a slot, all being pinned or filled */
 };
 void pool_stats(struct pool *p, struct pool_stats *out);

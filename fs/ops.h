@@ -3,7 +3,9 @@
  *
  * LOOKUP, FORGET, READDIR and READDIRPLUS never wait. GETATTR, ACCESS, OPENDIR,
  * OPEN, READ and RELEASE may be parked; nothing blocks a thread of the FUSE
- * loop.
+ * loop. One exception, bounded by a step of a decode: a READ that was answered
+ * on the loop, but has not let go yet when RELEASE takes the handle's reference
+ * away, is the last to let go and closes the pool's source.
  */
 #ifndef FS_OPS_H
 #define FS_OPS_H
