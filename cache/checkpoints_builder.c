@@ -9,8 +9,14 @@
  * header of a block it says so (ISAL_BLOCK_HDR), and when its codes have
  * changed over a step, a header was in it: go back to before the step and take
  * smaller ones. Where no block begins before the buffer is full, the span ends
- * inside a block, whose header is then searched for by decoding the span a
- * second time (find_header()).
+ * inside a block, whose header is then searched for by decoding the last step
+ * in which the codes changed a second time (find_header()).
+ *
+ * Before each step the decoder is copied, and each call of it moves its window:
+ * together some 5 us, so steps are few and large. How far before the end of the
+ * buffer the hunt begins is a matter of both: a block of aggTrades decodes to
+ * some 200 KB, and a boundary found saves the search; but shorter spans need
+ * more windows.
  *
  * Each call of the decoder is bounded in input and output, so that a stream
  * that decodes to nothing, or to very much, holds nobody up.
@@ -26,6 +32,7 @@
 #include <fcntl.h>
 #include <isa-l.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,14 +48,15 @@ enum {
 	 * buffer and what the 64 bits it has read ahead can decode to. All of
 	 * that has to fit in what is left of the span.
 	 */
-	HUNT_FROM = CHECKPOINTS_SPAN - (96 << 10),
+	HUNT_FROM = CHECKPOINTS_SPAN - (112 << 10),
 	DECODER_HOLDS = 2 * ISAL_DEF_HIST_SIZE + ISAL_LOOK_AHEAD + 64 * 258,
-	/* Steps of the hunt, in bytes of input. */
+	/* Steps in bytes of input: up to the hunt, and of the hunt. */
+	STEP_LARGE = 32768,
 	STEP_COARSE = 4096,
 	STEP_FINE = 16,
-	STEP_FACTOR = 16,
+	STEP_FACTOR = 4,
 	/* Input to a decoder that is run again in search of a header. */
-	REPLAY_COARSE = 65536, /* by STEP_FACTOR down to 1 */
+	REPLAY_COARSE = 16384, /* by STEP_FACTOR down to 1 */
 	REPLAY_OUT = 64 << 10,
 	/* What a call counts for at least, so that a million of empty members
 	 * or blocks are not done in one step. */
@@ -82,8 +90,12 @@ struct mark {
 /* What decoding a deflated member needs; made for the first one. */
 struct inflater {
 	struct inflate_state state;
-	struct mark before; /* the step under way */
-	struct mark replay[2];
+	struct mark marks[3];
+	/* The step under way, if any; the last one of this span over which the
+	 * codes changed, and where it ended, if any; and one to spare. */
+	struct mark *before, *changed, *spare;
+	bool in_step, has_changed;
+	uint64_t changed_end;
 	struct inflate_state scratch;
 	struct resume_point point;   /* where this span began */
 	struct resume_point next;    /* where it ends */
@@ -343,18 +355,57 @@ static bool starved(const struct checkpoints_builder *b, size_t pos)
 	return b->inf->zpos == b->stream.csize && b->inf->pos == pos;
 }
 
-static void mark_set(struct mark *m, const struct inflater *inf)
+/* Less what its buffer does not hold. */
+static void copy_state(struct inflate_state *to,
+		       const struct inflate_state *from)
 {
-	memcpy(&m->state, &inf->state, sizeof(m->state));
-	m->zpos = inf->zpos;
-	m->pos = inf->pos;
+	memcpy(to, from,
+	       offsetof(struct inflate_state, tmp_out_buffer) +
+		       (size_t)from->tmp_out_valid);
 }
 
-static void mark_return(const struct mark *m, struct inflater *inf)
+static void mark_copy(struct mark *to, const struct mark *from)
 {
-	memcpy(&inf->state, &m->state, sizeof(m->state));
-	inf->zpos = m->zpos;
-	inf->pos = m->pos;
+	copy_state(&to->state, &from->state);
+	to->zpos = from->zpos;
+	to->pos = from->pos;
+}
+
+static void mark_swap(struct mark **a, struct mark **b)
+{
+	struct mark *m = *a;
+
+	*a = *b;
+	*b = m;
+}
+
+/* The step under way is done: did its codes change? */
+static void end_step(struct inflater *inf)
+{
+	if (inf->in_step &&
+	    !resume_same_codes(&inf->state, &inf->before->state)) {
+		mark_swap(&inf->before, &inf->changed);
+		inf->changed_end = inf->zpos;
+		inf->has_changed = true;
+	}
+	inf->in_step = false;
+}
+
+static void begin_step(struct inflater *inf)
+{
+	end_step(inf);
+	copy_state(&inf->before->state, &inf->state);
+	inf->before->zpos = inf->zpos;
+	inf->before->pos = inf->pos;
+	inf->in_step = true;
+}
+
+/* As if it had not begun. */
+static void undo_step(struct inflater *inf)
+{
+	copy_state(&inf->state, &inf->before->state);
+	inf->zpos = inf->before->zpos;
+	inf->pos = inf->before->pos;
 }
 
 /*
@@ -452,6 +503,14 @@ static int close_span(struct checkpoints_builder *b, checkpoints_sink_fn *sink,
 	return err;
 }
 
+static void begin_span(struct inflater *inf)
+{
+	inf->emptied = false;
+	inf->in_step = inf->has_changed = false;
+	inf->step = STEP_COARSE;
+	inf->steps = 0;
+}
+
 /* The next span begins where this one ended. */
 static void open_span(struct inflater *inf)
 {
@@ -463,9 +522,7 @@ static void open_span(struct inflater *inf)
 	memcpy(&inf->point, p, sizeof(*p));
 	inf->start += inf->pos;
 	inf->pos = 0;
-	inf->emptied = false;
-	inf->step = STEP_COARSE;
-	inf->steps = 0;
+	begin_span(inf);
 }
 
 /* ---- the header of the block a span ends in ---- */
@@ -506,31 +563,31 @@ static int replay_bytes(struct checkpoints_builder *b, int fd, struct mark *m,
 }
 
 /*
- * Of the steps of @step bytes from inf->replay[0] on up to @end, moves
- * inf->replay[0] to the beginning of the last over which the codes changed.
- * *found says if there was one.
+ * Of the steps of @step bytes from inf->changed on up to @end, moves
+ * inf->changed to the beginning of the last over which the codes changed.
+ * -EIO if there was none.
  */
 static int last_change(struct checkpoints_builder *b, int fd, uint64_t end,
-		       uint32_t step, bool *found)
+		       uint32_t step)
 {
 	struct inflater *inf = b->inf;
-	struct mark *now = &inf->before, *last = &inf->replay[0];
-	struct mark *prior = &inf->replay[1];
+	struct mark *now = inf->before;
+	bool found = false;
 	int err = 0;
 
-	*found = false;
-	memcpy(now, last, sizeof(*now));
+	mark_copy(now, inf->changed);
 	while (!err && now->zpos < end) {
 		uint64_t n = end - now->zpos < step ? end - now->zpos : step;
 
-		memcpy(prior, now, sizeof(*prior));
+		mark_copy(inf->spare, now);
 		err = replay_bytes(b, fd, now, n);
-		if (!err && !resume_same_codes(&now->state, &prior->state)) {
-			memcpy(last, prior, sizeof(*last));
-			*found = true;
+		if (!err &&
+		    !resume_same_codes(&now->state, &inf->spare->state)) {
+			mark_swap(&inf->spare, &inf->changed);
+			found = true;
 		}
 	}
-	return err;
+	return !err && !found ? -EIO : err;
 }
 
 /* Reads the header that begins at @bit of the member into inf->header. */
@@ -554,33 +611,31 @@ static int read_header(struct checkpoints_builder *b, int fd, uint64_t bit)
  * that changed the codes, or else the one this span began with. A header that
  * repeats the codes of the one before is not seen, and does not matter.
  *
- * The span is decoded again up to where the decoder stands, in steps that
- * become smaller. A header is longer than the last of them, one byte, so
- * that the decoder then stands at its beginning.
+ * That step is decoded again, in steps that become smaller. A header is longer
+ * than the last of them, one byte, so that the decoder then stands at its
+ * beginning.
  */
 static int find_header(struct checkpoints_builder *b, int fd)
 {
 	struct inflater *inf = b->inf;
-	struct mark *m = &inf->replay[0];
-	uint64_t end = inf->zpos;
-	bool found;
+	uint64_t end;
 	int err;
 
-	if (!resume_start(&m->state, &inf->point))
-		return -EIO;
-	m->zpos = inf->point.zoff;
+	end_step(inf);
+	if (!inf->has_changed)
+		return inf->header.n ? 0 : -EIO;
+	end = inf->changed_end;
 	for (uint32_t step = REPLAY_COARSE; step; step /= STEP_FACTOR) {
-		err = last_change(b, fd, end, step, &found);
+		err = last_change(b, fd, end, step);
 		if (err)
 			return err;
-		if (!found) /* can only be so in the first round */
-			return inf->header.n ? 0 : -EIO;
-		if (end > m->zpos + step)
-			end = m->zpos + step;
+		if (end > inf->changed->zpos + step)
+			end = inf->changed->zpos + step;
 	}
-	if (!resume_at_boundary(&m->state))
+	if (!resume_at_boundary(&inf->changed->state))
 		return -EIO;
-	return read_header(b, fd, resume_bit(&m->state, m->zpos));
+	return read_header(
+		b, fd, resume_bit(&inf->changed->state, inf->changed->zpos));
 }
 
 /* The span ends where the decoder stands, which has given out all it has. */
@@ -621,7 +676,7 @@ static void step_taken(struct inflater *inf)
 
 static void step_back(struct inflater *inf, uint32_t smaller)
 {
-	mark_return(&inf->before, inf);
+	undo_step(inf);
 	inf->step = smaller;
 	inf->steps = 0;
 }
@@ -634,7 +689,7 @@ static int hunt(struct checkpoints_builder *b, int fd, bool *ended)
 	int err;
 
 	if (inf->emptied)
-		mark_set(&inf->before, inf);
+		begin_step(inf);
 	err = inflate_some(b, fd, inf->emptied ? inf->step : 0,
 			   CHECKPOINTS_SPAN - (uint32_t)inf->pos);
 	if (err)
@@ -658,7 +713,7 @@ static int hunt(struct checkpoints_builder *b, int fd, bool *ended)
 	if (starved(b, pos))
 		return -EBADMSG;
 	if (inf->step > STEP_FINE &&
-	    !resume_same_codes(&inf->state, &inf->before.state))
+	    !resume_same_codes(&inf->state, &inf->before->state))
 		step_back(inf, inf->step / STEP_FACTOR);
 	else
 		step_taken(inf);
@@ -675,6 +730,9 @@ static int begin_deflated(struct checkpoints_builder *b)
 		if (!inf)
 			return -ENOMEM;
 		b->inf = inf;
+		inf->before = &inf->marks[0];
+		inf->changed = &inf->marks[1];
+		inf->spare = &inf->marks[2];
 	}
 	inf->point.zoff = 0;
 	inf->point.preamble_len = 0;
@@ -684,9 +742,7 @@ static int begin_deflated(struct checkpoints_builder *b)
 	inf->pos = 0;
 	inf->start = 0;
 	inf->zpos = 0;
-	inf->emptied = false;
-	inf->step = STEP_COARSE;
-	inf->steps = 0;
+	begin_span(inf);
 	return resume_start(&inf->state, &inf->point) ? 0 : -EIO;
 }
 
@@ -741,7 +797,9 @@ static int step_deflated(struct checkpoints_builder *b, int fd,
 	if (pos >= HUNT_FROM) {
 		err = hunt(b, fd, &ended);
 	} else {
-		err = inflate_some(b, fd, IN_BYTES, HUNT_FROM - (uint32_t)pos);
+		begin_step(inf);
+		err = inflate_some(b, fd, STEP_LARGE,
+				   HUNT_FROM - (uint32_t)pos);
 		if (!err && (starved(b, pos) ||
 			     inf->state.block_state == ISAL_BLOCK_FINISH))
 			err = -EBADMSG;
