@@ -58,6 +58,7 @@ struct admission {
 	char *key, *checksum_key;
 	const char *name; /* last component of key */
 	bool is_zip;
+	struct prefill_fill *fill;
 	admission_done_fn *done;
 	void *arg;
 
@@ -378,7 +379,8 @@ static void decode(struct work *work)
 	stop = a->stop_decoding;
 	pthread_mutex_unlock(&a->lock);
 	if (!stop)
-		ret = ingest_decode(a->ingest, arrived, whole, STEP_BYTES);
+		ret = ingest_decode(a->ingest, arrived, whole, STEP_BYTES,
+				    prefill_bytes, a->fill);
 	pthread_mutex_lock(&a->lock);
 	if (ret == 1 || ret == -EAGAIN) {
 		rest_locked(a, &a->decoder, work, ret == 1);
@@ -520,10 +522,12 @@ static bool do_begin(struct admission *a)
 		goto fail;
 	if (a->local) {
 		adopt_local(a);
+		prefill_begin(a->fill, a->meta.etag);
 		begin_local(a);
 	} else {
 		a->from = store_staging_bytes(a->sg);
 		a->resumed = a->from > 0;
+		prefill_begin(a->fill, a->meta.etag);
 		err = begin_download(a);
 		if (err)
 			goto fail;
@@ -1140,6 +1144,7 @@ static void run(struct work *work)
 		a->result.reason = a->reason;
 		a->result.changed = a->changed;
 		leave_staging(a);
+		prefill_end(a->fill, !a->result.err);
 		a->done(a->arg, &a->result);
 		admission_free(a);
 		return;
@@ -1151,7 +1156,8 @@ static void run(struct work *work)
 
 int admission_start(struct admission **out, const struct admission_env *env,
 		    const char *key, const struct origin_meta *meta,
-		    bool recheck, admission_done_fn *done, void *arg)
+		    bool recheck, struct prefill_fill *fill,
+		    admission_done_fn *done, void *arg)
 {
 	struct admission *a = calloc(1, sizeof(*a));
 	const char *slash;
@@ -1173,6 +1179,7 @@ int admission_start(struct admission **out, const struct admission_env *env,
 	a->is_zip = len > 4 && strcmp(a->name + len - 4, ".zip") == 0;
 	a->meta = *meta;
 	a->recheck = recheck;
+	a->fill = fill;
 	a->done = done;
 	a->arg = arg;
 	a->total = meta->size;

@@ -18,6 +18,7 @@
 
 #include "cache/store.h"
 #include "fetch/origin.h"
+#include "fs/prefill.h"
 #include "fs/workers.h"
 
 struct admission;
@@ -50,11 +51,14 @@ typedef void admission_done_fn(void *arg, const struct admission_result *r);
  * admission_start() - bring @key, of which the origin says @meta, into the
  * cache.
  * @recheck: it lies in the cache and must be checked first (-EUCLEAN)
+ * @fill: is shown what is decoded, and told the verdict before @done; may be
+ * NULL. It must outlive the admission.
  * Returns 0 or -ENOMEM, and then calls nothing.
  */
 int admission_start(struct admission **out, const struct admission_env *env,
 		    const char *key, const struct origin_meta *meta,
-		    bool recheck, admission_done_fn *done, void *arg);
+		    bool recheck, struct prefill_fill *fill,
+		    admission_done_fn *done, void *arg);
 
 /* Nobody waits any more: a download ends (its bytes stay in staging), work
  * beyond that goes on. @done still comes. */

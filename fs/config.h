@@ -28,6 +28,7 @@ struct config {
 	uint64_t quota_bytes, min_free_bytes;
 	double min_free_fraction; /* one of the two is 0 */
 	uint64_t memory_bytes;
+	uint64_t prefill_bytes; /* UINT64_MAX: by the machine's memory */
 	bool prefer_monthly, lenient, offline;
 	uint64_t listing_ttl_ms, negative_ttl_ms, revalidate_ms;
 	unsigned int connections, retries;

@@ -281,6 +281,19 @@ static const struct config_option options[] = {
 	 .min = "8M",
 	 .max = "64G",
 	 .help = "limit of decoded bytes in memory"},
+	{.group = "Reading",
+	 .name = "prefill",
+	 .arg = "SIZE",
+	 .kind = SIZE,
+	 .field = FIELD(prefill_bytes),
+	 .shown = "an eighth of the machine's memory",
+	 .none = "off",
+	 .min = "0",
+	 .max = "64T",
+	 .example = "1G",
+	 .help = "up to so many bytes of CSVs go into the kernel's page cache "
+		 "while they are downloaded, so that reading them is fast at "
+		 "once"},
 
 	{.group = "Log",
 	 .name = "log",
@@ -786,6 +799,7 @@ int config_option_defaults(struct config *c)
 	char error[256];
 	int err = 0;
 
+	c->prefill_bytes = UINT64_MAX; /* only the program knows its machine */
 	for (size_t i = 0; i < COUNT(options) && !err; i++)
 		if (options[i].fallback)
 			err = config_option_set(&options[i], c,

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "cache/checkpoints.h"
-
 enum {
 	/* Three digests go over it one after the other: it fits in L2. */
 	CHUNK = 128 << 10,
@@ -184,7 +182,7 @@ static int read_directory(struct ingest *in, uint64_t size)
 }
 
 int ingest_decode(struct ingest *in, uint64_t contiguous, bool whole,
-		  uint64_t budget)
+		  uint64_t budget, checkpoints_sink_fn *sink, void *arg)
 {
 	int err = 0;
 
@@ -199,7 +197,7 @@ int ingest_decode(struct ingest *in, uint64_t contiguous, bool whole,
 	if (!in->directory && !in->guessed)
 		return -EAGAIN;
 	return checkpoints_builder_step(in->builder, store_staging_fd(in->sg),
-					contiguous, budget, NULL, NULL);
+					contiguous, budget, sink, arg);
 }
 
 /* ---- the end ---- */

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "cache/archive.h"
+#include "cache/checkpoints.h"
 #include "cache/store.h"
 
 enum { INGEST_BYTES = 3 << 20 };
@@ -61,12 +62,13 @@ int ingest_digests(struct ingest *in, unsigned char sha256[32],
  * ingest_decode() - decode on by about @budget bytes.
  * @contiguous: so many bytes are here
  * @whole: and no more will come
+ * @sink: sees what is decoded (cache/checkpoints.h); may be NULL
  * Returns 1 where more is to do, -EAGAIN where more bytes must come first, 0
  * when all is decoded and right, -EBADMSG where the archive is damaged, -EFBIG,
  * -ENOSPC, -errno. All but the first two are final.
  */
 int ingest_decode(struct ingest *in, uint64_t contiguous, bool whole,
-		  uint64_t budget);
+		  uint64_t budget, checkpoints_sink_fn *sink, void *arg);
 
 /* ---- after both ---- */
 

@@ -27,6 +27,7 @@
 #include "fs/metrics.h"
 #include "fs/observe.h"
 #include "fs/ops.h"
+#include "fs/prefill.h"
 #include "fs/prune.h"
 #include "fs/report.h"
 #include "fs/supply.h"
@@ -46,6 +47,7 @@ enum {
 	/* A node for each KiB of the memory limit; it takes about a third of
 	 * that. */
 	BYTES_PER_NODE = 1024,
+	PREFILL_DIVISOR = 8,
 	MMAP_BYTES = 256 << 10, /* above what a read needs for a moment */
 };
 
@@ -67,6 +69,7 @@ struct mount {
 	struct ops ops;
 	struct fuse_session *session;
 	struct prune *prune;
+	struct prefill *prefill;
 	bool mounted;
 
 	pthread_t upkeep;
@@ -251,6 +254,18 @@ static void on_entry(void *arg, const char *prefix,
 			    now);
 }
 
+/* Of the machine's memory, where the user does not say. */
+static uint64_t prefill_limit(const struct config *cfg)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+	if (cfg->prefill_bytes != UINT64_MAX)
+		return cfg->prefill_bytes;
+	return pages > 0 && page > 0
+		       ? (uint64_t)pages * (uint64_t)page / PREFILL_DIVISOR
+		       : 0;
+}
+
 static int make_supply(struct mount *m)
 {
 	const struct config *cfg = m->cfg;
@@ -276,8 +291,12 @@ static int make_supply(struct mount *m)
 		.on_entry = on_entry,
 		.arg = m,
 	};
-	int err = supply_create(&m->supply, &sc);
+	int err = prefill_create(&m->prefill, prefill_limit(cfg));
 
+	if (err)
+		return err;
+	sc.prefill = m->prefill;
+	err = supply_create(&m->supply, &sc);
 	return err ? err : listings_create(&m->listings, &lc);
 }
 
@@ -370,6 +389,7 @@ static void fill_ops(struct mount *m)
 		.store = m->store,
 		.files = m->files,
 		.nodes = m->nodes,
+		.prefill = m->prefill,
 		.parking =
 			{
 				.workers = m->parked,
@@ -479,6 +499,7 @@ static int start_upkeep(struct mount *m)
 	pthread_condattr_t attr;
 	int err;
 
+	prefill_start(m->prefill, m->session);
 	err = prune_create(&m->prune, m->nodes,
 			   (size_t)(m->cfg->memory_bytes / BYTES_PER_NODE),
 			   fuse_session_fd(m->session));
@@ -526,6 +547,8 @@ static void take_down(struct mount *m)
 {
 	if (m->prune)
 		prune_stop(m->prune);
+	if (m->prefill)
+		prefill_stop(m->prefill);
 	if (m->mounted)
 		fuse_session_unmount(m->session);
 	stop_upkeep(m);
@@ -545,11 +568,12 @@ static void take_down(struct mount *m)
 		fuse_remove_signal_handlers(m->session);
 		fuse_session_destroy(m->session);
 	}
-	node_table_free(m->nodes);
 	tree_free(m->tree);
 	folder_table_free(m->folders);
 	listings_free(m->listings);
 	supply_free(m->supply);
+	prefill_free(m->prefill);
+	node_table_free(m->nodes);
 	file_table_free(m->files);
 	pool_free(m->pool);
 	origin_free(m->origin);

@@ -19,6 +19,7 @@ enum metric {
 	METRIC_FETCH_RETRIES,
 	METRIC_FETCH_RESUMES,
 	METRIC_READ_BYTES,
+	METRIC_READ_PREFILLED,
 	METRIC_REPUBLISHED, /* archives seen to have changed at the origin */
 	METRIC_HEALED,	    /* damaged files in the cache made good again */
 	METRIC_COUNT

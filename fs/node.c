@@ -299,6 +299,13 @@ struct node *node_control(struct nodes *t, const char *path,
 	return n;
 }
 
+void node_hold(struct node *n)
+{
+	pthread_mutex_lock(&n->table->lock);
+	n->lookups++;
+	pthread_mutex_unlock(&n->table->lock);
+}
+
 void node_forget(struct nodes *t, struct node *n, uint64_t count)
 {
 	bool gone;

@@ -26,6 +26,7 @@
 enum { NODE_VERSION_MAX = 160 };
 
 struct nodes;
+struct prefill_fill;
 
 struct node {
 	char *path;
@@ -33,6 +34,9 @@ struct node {
 	/* A control file's bytes, rendered at its LOOKUP. */
 	char *text;
 	size_t text_len;
+	/* fs/prefill.h's: open handles, and who fills its pages. */
+	unsigned int handles;
+	struct prefill_fill *fill;
 	/* The module's own. */
 	struct nodes *table;
 	/* Protected by the table's lock, all of them: */
@@ -72,6 +76,10 @@ bool node_is_known(struct nodes *t, const char *path, uint64_t ms);
 /* A node of its own for a control file; takes @text over also on failure. */
 struct node *node_control(struct nodes *t, const char *path,
 			  const struct tree_target *tg, char *text, size_t len);
+
+/* As if the kernel had looked it up once more: until node_forget() the nodeid
+ * is no other's. */
+void node_hold(struct node *n);
 
 /* The kernel dropped @n lookups. */
 void node_forget(struct nodes *t, struct node *n, uint64_t count);

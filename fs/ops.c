@@ -349,12 +349,19 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 
 static int reply_open(struct call *c, struct file *f)
 {
+	struct ops *o = c->fs;
+	struct node *n = c->node;
+
 	c->fi.fh = (uint64_t)(uintptr_t)f;
 	c->fi.keep_cache = 1;
 	c->fi.noflush = 1;
 	parked_disarm(c);
-	if (fuse_reply_open(c->req, &c->fi) == -ENOENT)
-		file_close(f); /* interrupted: no RELEASE will come */
+	prefill_opened(o->prefill, n);
+	if (fuse_reply_open(c->req, &c->fi) == -ENOENT) {
+		/* Interrupted: no RELEASE will come. */
+		prefill_closed(o->prefill, n);
+		file_close(f);
+	}
 	return 0;
 }
 
@@ -385,11 +392,15 @@ static int check_version(struct call *c, const struct tree_file *f)
 	return node_must_tell(c->node, f->size) ? -ESTALE : 0;
 }
 
+static unsigned int stream_of(const struct tree_target *tg,
+			      const struct tree_file *f)
+{
+	return tg->sort == TREE_OBJECT ? 0 : (unsigned int)f->member + 1;
+}
+
 static int open_object(struct call *c, const struct tree_target *tg,
 		       const struct tree_file *f, struct store_object *obj)
 {
-	unsigned int stream =
-		tg->sort == TREE_OBJECT ? 0 : (unsigned int)f->member + 1;
 	struct ops *o = c->fs;
 	struct tree_file actual = *f;
 	struct file *file;
@@ -397,7 +408,7 @@ static int open_object(struct call *c, const struct tree_target *tg,
 
 	snprintf(actual.etag, sizeof(actual.etag), "%s",
 		 store_object_info(obj)->etag);
-	err = file_open(o->files, obj, stream, f->mtime, &file);
+	err = file_open(o->files, obj, stream_of(tg, f), f->mtime, &file);
 	if (err)
 		return err;
 	actual.size = file_size(file);
@@ -410,6 +421,25 @@ static int open_object(struct call *c, const struct tree_target *tg,
 	if (!c->parked)
 		metrics_add(METRIC_CACHE_HITS, 1);
 	return reply_open(c, file);
+}
+
+/* The kernel may have the bytes of who waits as they come; only if it knows how
+ * many there are, since it would take them for news of that. */
+static void offer_pages(struct call *c, const struct tree_target *tg,
+			const struct tree_file *f)
+{
+	struct ops *o = c->fs;
+	struct prefill_reader r = {
+		.node = c->node,
+		.etag = f->etag,
+		.stream = stream_of(tg, f),
+		.size = f->size,
+	};
+	uint64_t told;
+	int64_t mtime;
+
+	if (node_was_told(c->node, &told, &mtime) && told == f->size)
+		supply_offer(o->supply, tg->key, &r);
 }
 
 static int try_open(struct call *c, struct parked *p)
@@ -434,6 +464,8 @@ static int try_open(struct call *c, struct parked *p)
 		err = check_version(c, &f);
 	if (!err)
 		err = supply_open(o->supply, tg.key, waiter_of(p), &obj);
+	if (err == -EINPROGRESS && p)
+		offer_pages(c, &tg, &f);
 	return err ? err : open_object(c, &tg, &f, obj);
 }
 
@@ -609,6 +641,7 @@ static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		.file = (struct file *)(uintptr_t)fi->fh,
 	};
 
+	prefill_closed(o->prefill, c.node);
 	parked_run(&o->parking, &c);
 }
 

@@ -17,6 +17,7 @@
 #include "fs/fuse.h"
 #include "fs/node.h"
 #include "fs/parked.h"
+#include "fs/prefill.h"
 #include "fs/supply.h"
 #include "fs/tree.h"
 #include "fs/xattr.h"
@@ -36,6 +37,7 @@ struct ops {
 	struct store *store;
 	struct files *files;
 	struct nodes *nodes;
+	struct prefill *prefill;
 	struct parking parking;
 	struct xattr_sources xattrs;
 	uid_t uid;

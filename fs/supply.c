@@ -12,6 +12,7 @@
 #include "fs/admission.h"
 #include "fs/log.h"
 #include "fs/metrics.h"
+#include "fs/prefill.h"
 #include "fs/when.h"
 
 enum {
@@ -55,6 +56,7 @@ struct object {
 	struct waitlist sized;
 	bool checking; /* revalidation under way */
 	struct admission *admission;
+	struct prefill_fill *fill; /* of the admission, or of one to come */
 	uint64_t fetch_started_ms, wait_logged_ms;
 	uint64_t done_last, done_at_ms; /* of its download, and since when */
 	bool stalls;			/* protected by s->lock */
@@ -120,6 +122,7 @@ static void object_free(void *arg)
 
 	if (!o)
 		return;
+	prefill_fill_free(o->fill);
 	pthread_mutex_destroy(&o->lock);
 	free(o->tail);
 	free(o->key);
@@ -797,6 +800,13 @@ static void keep_directory(struct object *o, const struct admission_result *r)
 	catalog_facts_put(o->s->catalog, o->key, &f, r->directory);
 }
 
+/* Under lock. */
+static void drop_fill_locked(struct object *o)
+{
+	prefill_fill_free(o->fill);
+	o->fill = NULL;
+}
+
 static void on_admitted(void *arg, const struct admission_result *r)
 {
 	struct object *o = arg;
@@ -823,6 +833,7 @@ static void on_admitted(void *arg, const struct admission_result *r)
 	o->refused = err == -EBADMSG ? r->verdict : VERDICT_NONE;
 	remember_locked(o, err);
 	o->admission = NULL;
+	drop_fill_locked(o);
 	list_fetching(o, false);
 	/* Somebody came after the last one had given up. */
 	again = err == -ECANCELED;
@@ -858,7 +869,7 @@ static int admit_locked(struct object *o, bool recheck)
 		meta.last_modified = o->facts.last_modified;
 	}
 	err = admission_start(&o->admission, &o->s->env, o->key, &meta, recheck,
-			      on_admitted, o);
+			      o->fill, on_admitted, o);
 	if (err)
 		return err;
 	o->fetch_started_ms = o->wait_logged_ms = o->done_at_ms = when_ms();
@@ -912,9 +923,12 @@ static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
 {
 	int err;
 
+	if (!o->fill && o->is_zip)
+		o->fill = prefill_fill_create(o->s->cfg.prefill);
 	if (!o->admission && !o->queued && take_place_locked(o, recheck)) {
 		err = admit_locked(o, recheck);
 		if (err) {
+			drop_fill_locked(o);
 			leave_place(o);
 			object_put(o);
 			return err;
@@ -938,6 +952,8 @@ static void begin_queued(struct object *o)
 		if (err)
 			waitlist_wake(&o->opened_by, err);
 	}
+	if (!begun)
+		drop_fill_locked(o);
 	pthread_mutex_unlock(&o->lock);
 	if (begun)
 		return;
@@ -1056,6 +1072,20 @@ int supply_open(struct supply *s, const char *key, struct waiter *w,
 	pthread_mutex_unlock(&o->lock);
 	object_put(o);
 	return err;
+}
+
+void supply_offer(struct supply *s, const char *key,
+		  const struct prefill_reader *r)
+{
+	struct object *o = object_get(s, key, false);
+
+	if (!o)
+		return;
+	pthread_mutex_lock(&o->lock);
+	if (o->admission || o->queued)
+		prefill_offer(o->fill, r);
+	pthread_mutex_unlock(&o->lock);
+	object_put(o);
 }
 
 int supply_heal(struct supply *s, struct store_object *damaged,

@@ -24,12 +24,15 @@
 #include "fs/workers.h"
 
 struct supply;
+struct prefill;
+struct prefill_reader;
 
 struct supply_config {
 	struct origin *origin;
 	struct store *store;
-	struct workers *quick; /* answers that came */
-	struct workers *heavy; /* digests, decode, commit */
+	struct workers *quick;	 /* answers that came */
+	struct workers *heavy;	 /* digests, decode, commit */
+	struct prefill *prefill; /* may be NULL */
 	const char *run_id;
 	bool lenient, offline, has_mirror;
 	uint64_t negative_ttl_ms, revalidate_ms;
@@ -72,6 +75,11 @@ int supply_members(struct supply *s, const char *key, struct waiter *w,
  */
 int supply_open(struct supply *s, const char *key, struct waiter *w,
 		struct store_object **out);
+
+/* @r is an open() that waits for supply_open() of @key: what is downloaded may
+ * be given to it already (fs/prefill.h). */
+void supply_offer(struct supply *s, const char *key,
+		  const struct prefill_reader *r);
 
 /*
  * supply_heal() - @o's bytes failed a check while being read. Gets the same

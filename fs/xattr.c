@@ -407,6 +407,7 @@ COUNTER(fetch_errors, METRIC_FETCH_ERRORS)
 COUNTER(fetch_retries, METRIC_FETCH_RETRIES)
 COUNTER(fetch_resumes, METRIC_FETCH_RESUMES)
 COUNTER(read_bytes, METRIC_READ_BYTES)
+COUNTER(read_prefilled, METRIC_READ_PREFILLED)
 COUNTER(republished, METRIC_REPUBLISHED)
 COUNTER(healed, METRIC_HEALED)
 
@@ -434,6 +435,7 @@ static const struct attribute root_attributes[] = {
 	{"integrity.republished", true, republished},
 	{"read.bytes", true, read_bytes},
 	{"read.bytes_per_second", true, read_speed},
+	{"read.prefilled_bytes", true, read_prefilled},
 	{"pool.bytes", true, pool_limit},
 	{"pool.used_bytes", true, pool_used},
 	{"pool.decoded_bytes", true, pool_decoded},

@@ -89,7 +89,7 @@ static struct admission *start(struct subject *s, const char *key,
 
 	s->done = false;
 	assert_int_equal(admission_start(&a, &s->env, key,
-					 meta ? meta : &nothing, recheck,
+					 meta ? meta : &nothing, recheck, NULL,
 					 on_done, s),
 			 0);
 	return a;

@@ -58,7 +58,7 @@ static int decode_all(struct ingest *in, uint64_t contiguous, bool whole,
 
 	*steps = 0;
 	do {
-		err = ingest_decode(in, contiguous, whole, budget);
+		err = ingest_decode(in, contiguous, whole, budget, NULL, NULL);
 		++*steps;
 	} while (err == 1);
 	return err;
@@ -161,7 +161,7 @@ static void test_ingest__zip_is_indexed_in_steps(void **state)
 	assert_int_equal(ingest_digests(in, info.sha256, md5), 0);
 	assert_int_equal(decode_all(in, len, true, 200000, &steps), 0);
 	assert_true(steps >= m.len / 400000);
-	assert_int_equal(ingest_decode(in, len, true, 1), 0);
+	assert_int_equal(ingest_decode(in, len, true, 1, NULL, NULL), 0);
 	assert_int_equal(ingest_directory(in)->n, 1);
 	assert_int_equal(ingest_directory(in)->members[0].size, m.len);
 
@@ -563,7 +563,7 @@ static void test_ingest__given_up_leaves_no_file(void **state)
 	write_all(sg, zip, len);
 	free(zip);
 	assert_int_equal(ingest_create(&in, sg, true, NULL), 0);
-	assert_int_equal(ingest_decode(in, len, true, 1000), 0);
+	assert_int_equal(ingest_decode(in, len, true, 1000, NULL, NULL), 0);
 	store_staging_index(sg, &dirfd, &name);
 	assert_int_equal(fstatat(dirfd, name, &st, 0), 0);
 	ingest_free(in);

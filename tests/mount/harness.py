@@ -292,6 +292,8 @@ class Mount:
             "retry_max": "200ms",
             "min_free": "0",
             "log_level": "debug",
+            # "off": whatever is read comes from the cache's own decoder.
+            "prefill": os.environ.get("TICKFS_PREFILL"),
         }
         if origin:
             self.options.update(

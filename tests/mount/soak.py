@@ -10,6 +10,7 @@ answers 503 or cuts a body. Prints a report of figures and ends with
 "ok - ..." or "not ok - ...".
 """
 
+import errno
 import os
 import random
 import shutil
@@ -46,6 +47,8 @@ def read_at_random(path, csvs, rng):
         if not true:
             return f"size {size}"
         csv = true[0]
+        if rng.randrange(2):  # from the cache's own decoder
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         for _ in range(rng.randrange(1, 30)):
             off = rng.randrange(size)
             if os.pread(fd, 30000, off) != csv[off : off + 30000]:
@@ -58,7 +61,8 @@ def read_at_random(path, csvs, rng):
 def work(point, csvs, seed, seconds):
     rng = random.Random(seed)
     dates = sorted(csvs)
-    done = dict.fromkeys(("random", "whole", "list", "absent", "errors"), 0)
+    done = dict.fromkeys(("random", "whole", "list", "absent"), 0)
+    refused = {}  # (operation, errno): count
     wrong = []
     end = time.monotonic() + seconds
     while time.monotonic() < end and not wrong:
@@ -83,9 +87,10 @@ def work(point, csvs, seed, seconds):
                 if harness.errno_of(os.stat, what) is None:
                     wrong.append(f"NO{number} is there")
             done[kind] += 1
-        except OSError:
-            done["errors"] += 1
-    return done, wrong
+        except OSError as e:
+            what = (kind, errno.errorcode.get(e.errno, str(e.errno)))
+            refused[what] = refused.get(what, 0) + 1
+    return done, refused, wrong
 
 
 def sample(pid):
@@ -138,21 +143,25 @@ def soak(t, seconds):
         tree.klines(date, csvs[date][turned % 2])
         assert m.process.poll() is None, "the daemon ended"
     total = {}
+    refused = {}
     wrong = []
     for job in jobs:
-        done, words = job.result(120)
+        done, no, words = job.result(120)
         wrong += words
-        for kind, count in done.items():
-            total[kind] = total.get(kind, 0) + count
-    return report(m, samples, total, wrong, turned, seconds)
+        for sums, counts in ((total, done), (refused, no)):
+            for what, count in counts.items():
+                sums[what] = sums.get(what, 0) + count
+    return report(m, samples, total, refused, wrong, turned, seconds)
 
 
-def report(m, samples, total, wrong, turned, seconds):
+def report(m, samples, total, refused, wrong, turned, seconds):
     rss, descriptors, threads = zip(*samples)
     good = not wrong and total["whole"] > 0
     print(f"# {seconds} s, {READERS} readers, "
           + ", ".join(f"{n} {kind}" for kind, n in total.items())
           + f", {turned} archives republished")
+    for (kind, name), count in sorted(refused.items()):
+        print(f"# {kind}: {count} times {name}")
     for name in ("cache.evictions", "cache.hit_rate", "fetch.requests",
                  "fetch.retries", "fetch.resumes", "read.bytes"):
         print(f"# {name} {harness.attr(m.point, name)}")

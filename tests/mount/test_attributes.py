@@ -24,9 +24,9 @@ ON_ROOT = """run_id version uptime_seconds cache.hits cache.misses
 cache.hit_rate cache.bytes cache.quota_bytes cache.evictions fetch.bytes
 fetch.speed_bytes_per_second fetch.latency_seconds_p50
 fetch.latency_seconds_p99 fetch.requests fetch.errors fetch.error_rate
-fetch.retries fetch.resumes fetch.connections read.bytes read.bytes_per_second
-pool.bytes pool.used_bytes pool.decoded_bytes pool.decoded_spans
-process.rss_bytes process.cpu_seconds process.inodes""".split()
+fetch.retries fetch.resumes fetch.connections read.bytes
+read.bytes_per_second read.prefilled_bytes pool.bytes pool.used_bytes pool.decoded_bytes
+pool.decoded_spans process.rss_bytes process.cpu_seconds process.inodes""".split()
 
 
 def one(t, **options):
@@ -88,7 +88,7 @@ def test_attributes__of_a_folder(t):
 
 @smoke
 def test_attributes__of_the_root(t):
-    _, m, csv = one(t, run_id="my-run", quota="1G")
+    _, m, csv = one(t, run_id="my-run", quota="1G", prefill="off")
     read(m / PATH)
     read(m / PATH)
     root = m.point

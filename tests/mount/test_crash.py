@@ -103,7 +103,7 @@ def mixed(t, kills, make, speed, **options):
         for job in jobs:
             wrong = job.result(30)
             assert not wrong, (number, wrong)
-        m.start()
+        m.start(prefill=rng.choice(("off", "1G")))
         # Whatever lies there now: right bytes or an errno, never a dead file.
         date = rng.choice(sorted(csvs))
         path = f"{m.point}/{FOLDER}/{date}.csv"

@@ -1,0 +1,85 @@
+/*
+ * prefill - the bytes of a CSV whose open() waits for its download go into the
+ * kernel's cache as they are decoded, so that reading it decodes nothing again.
+ *
+ * They go there before anyone knows whether they hold, under a nodeid through
+ * which nobody can read yet: every open() of it waits for the verdict, too.
+ * What keeps unverified bytes from a reader:
+ *
+ *   - A fill takes only a node of the version that is downloaded, of which no
+ *     handle is open, and gives it up before an OPEN of it is answered with
+ *     anything but the fill's own good end.
+ *   - What was given is dropped again, before anyone is woken, when the fill
+ *     ends without a verdict that serves, when it begins again, and when it
+ *     gives up the node.
+ *
+ * So a page is there after open() only if the archive was admitted; those that
+ * were not given are read as ever. The kernel drops pages nobody has read when
+ * it wants memory, before those that somebody did.
+ *
+ * All may be called on any thread. A call waits for another one's notice to the
+ * kernel, up to a span long, and for nothing else. NULL for a fill is fine
+ * everywhere: nothing happens.
+ */
+#ifndef FS_PREFILL_H
+#define FS_PREFILL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fuse_session;
+struct node;
+struct nodes;
+
+struct prefill;	     /* of a mount */
+struct prefill_fill; /* of an admission */
+
+/* @limit: what fills under way may have given at once; a larger file is not
+ * begun. 0, -ENOMEM. */
+int prefill_create(struct prefill **out, uint64_t limit);
+void prefill_free(struct prefill *p); /* after all fills */
+
+/* From now on there is a kernel to give to, until _stop(), after which the
+ * session is not used any more. */
+void prefill_start(struct prefill *p, struct fuse_session *session);
+void prefill_stop(struct prefill *p);
+
+/* ---- who would read ---- */
+
+/* A waiting open() of @node, which the kernel has been told is of @size and
+ * @etag. */
+struct prefill_reader {
+	struct node *node;
+	const char *etag;
+	unsigned int stream; /* which it is of its archive's */
+	uint64_t size;
+};
+
+/* Counts the open handles of a node: before OPEN is answered, and when RELEASE
+ * comes. */
+void prefill_opened(struct prefill *p, struct node *n);
+void prefill_closed(struct prefill *p, struct node *n);
+
+/* ---- what is decoded ---- */
+
+/* NULL for want of memory, or where nothing is ever given. */
+struct prefill_fill *prefill_fill_create(struct prefill *p);
+void prefill_fill_free(struct prefill_fill *f);
+
+/* @r's open() waits for this. The first is served; of others it is not known
+ * whether they have the same node. */
+void prefill_offer(struct prefill_fill *f, const struct prefill_reader *r);
+
+/* What will be decoded from now on is of version @etag. */
+void prefill_begin(struct prefill_fill *f, const char *etag);
+
+/* Decoded bytes: a checkpoints_sink_fn (cache/checkpoints.h). Always 0: that
+ * it could not be given is no reason to end anything. */
+int prefill_bytes(void *fill, unsigned int stream, uint64_t off,
+		  const void *buf, size_t len);
+
+/* The verdict: may what was given be read? Nothing is given after it. */
+void prefill_end(struct prefill_fill *f, bool serves);
+
+#endif
