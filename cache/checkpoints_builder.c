@@ -533,6 +533,13 @@ static int last_change(struct checkpoints_builder *b, int fd, uint64_t end,
 	return err;
 }
 
+/* By a guess the bytes may be anything; what the directory says is deflated and
+ * was decoded up to here has one. */
+static int no_header(const struct checkpoints_builder *b)
+{
+	return b->awaited ? -EBADMSG : -EIO;
+}
+
 /* Reads the header that begins at @bit of the member into inf->header. */
 static int read_header(struct checkpoints_builder *b, int fd, uint64_t bit)
 {
@@ -546,7 +553,7 @@ static int read_header(struct checkpoints_builder *b, int fd, uint64_t bit)
 	return resume_read_header(&b->inf->header, raw, n, bit % 8,
 				  &b->inf->scratch)
 		       ? 0
-		       : -EIO;
+		       : no_header(b);
 }
 
 /*
@@ -574,12 +581,12 @@ static int find_header(struct checkpoints_builder *b, int fd)
 		if (err)
 			return err;
 		if (!found) /* can only be so in the first round */
-			return inf->header.n ? 0 : -EIO;
+			return inf->header.n ? 0 : no_header(b);
 		if (end > m->zpos + step)
 			end = m->zpos + step;
 	}
 	if (!resume_at_boundary(&m->state))
-		return -EIO;
+		return no_header(b);
 	return read_header(b, fd, resume_bit(&m->state, m->zpos));
 }
 
