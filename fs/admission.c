@@ -630,12 +630,30 @@ static int take_digests(struct admission *a)
 	return 0;
 }
 
+/* Does decoding say this of the archive? Then it waits for the digests. */
+static bool blames_archive(int err)
+{
+	return err == -EBADMSG || err == -EFBIG;
+}
+
+/* Has decoding failed for what no more bytes can lift? If what an earlier
+ * attempt left can't be read, digesting it will tell. */
+static bool decoder_failed(struct admission *a, int *err)
+{
+	return answered(a, &a->decode, err) && *err && !blames_archive(*err) &&
+	       !(*err == -EIO && (a->local || a->resumed));
+}
+
 static bool do_follow(struct admission *a)
 {
 	bool here;
 	uint64_t arrived;
 	int err, more;
 
+	if (decoder_failed(a, &err)) {
+		fail(a, err);
+		return true;
+	}
 	/* In this order: what arrived before the end is all there is. */
 	here = answered(a, &a->download, &err);
 	pthread_mutex_lock(&a->lock);
@@ -685,7 +703,7 @@ static bool do_index(struct admission *a)
 
 	if (!answered(a, &a->decode, &err))
 		return false;
-	if (err == -EBADMSG || err == -EFBIG) {
+	if (blames_archive(err)) {
 		a->evidence.crc = VERDICT_FAILS;
 	} else if (err) {
 		fail(a, err);

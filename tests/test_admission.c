@@ -4,13 +4,17 @@
  * in cache/verdict.h and design section 3.
  */
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -21,6 +25,29 @@
 #define FOLDER "data/spot/daily/klines/BTCUSDT/1m/"
 #define KEY    FOLDER "BTCUSDT-1m-2024-01-01.zip"
 #define PLAIN  FOLDER "note.txt"
+
+/* Writes to an index that grows fail with this, if it is not 0. */
+static atomic_int index_error;
+
+/* Stands in front of the C library's. */
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	char link[32], path[PATH_MAX];
+	ssize_t n = 0;
+
+	if (atomic_load(&index_error)) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, path, sizeof(path) - 1);
+	}
+	if (n > 0) {
+		path[n] = '\0';
+		if (strstr(path, ".index.tmp")) {
+			errno = atomic_load(&index_error);
+			return -1;
+		}
+	}
+	return syscall(SYS_pwrite64, fd, buf, len, off);
+}
 
 struct subject {
 	struct fs_bench *b;
@@ -648,6 +675,32 @@ static void test_admission__decodes_while_it_downloads(void **state)
 	free(p.zip);
 }
 
+/* A full disk is told at once, not when the rest of the download is there. */
+static void test_admission__index_that_fails_ends_the_download(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+	struct origin_meta m;
+
+	publish(b, 1, 150000, &p);
+	assert_true(p.len > 1600000);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"hold_after\": 1500000,"
+		    "  \"hold\": \"midway\"}]");
+	atomic_store(&index_error, ENOSPC);
+	start(&s, KEY, &m, false);
+	assert_int_equal(outcome(&s), -ENOSPC);
+	atomic_store(&index_error, 0);
+	imitation_release(b->im, "midway", 0);
+	fs_rules(b, "[]");
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_cached(&s, &p);
+	subject_end(&s);
+	free(p.zip);
+}
+
 /* The tail that was asked for its directory came from another archive under
  * the same name. */
 static void test_admission__wrong_directory_does_no_harm(void **state)
@@ -1015,6 +1068,7 @@ int main(void)
 		BENCH(test_admission__refused_checksum_is_the_answer),
 		BENCH(test_admission__absent_object_is_not_there),
 		BENCH(test_admission__decodes_while_it_downloads),
+		BENCH(test_admission__index_that_fails_ends_the_download),
 		BENCH(test_admission__wrong_directory_does_no_harm),
 		BENCH(test_admission__takes_the_version_that_came_instead),
 		BENCH(test_admission__cancelled_download_resumes),
