@@ -96,6 +96,7 @@ struct admission {
 	char *published_text; /* what info.published was parsed from */
 	size_t published_len;
 	struct origin_meta published_meta;
+	char text_origin[CATALOG_ORIGIN_MAX]; /* of the .CHECKSUM heard */
 	struct admission_result result;
 	char reason[256];
 };
@@ -396,6 +397,35 @@ static void begin_decode_locked(struct admission *a, bool whole)
 	a->stop_decoding = false;
 	a->decode = (struct asked){.waiting = true};
 	kick_decoder_locked(a);
+}
+
+/* ---- where bytes are from ---- */
+
+/* One too long to be kept is as one not known. */
+static void set_origin(char to[CATALOG_ORIGIN_MAX], const char *base)
+{
+	snprintf(to, CATALOG_ORIGIN_MAX, "%s",
+		 strlen(base) < CATALOG_ORIGIN_MAX ? base : "");
+}
+
+/* The mirror and what lies past caches are of the same archive. */
+static void from_this_origin(struct admission *a, char to[CATALOG_ORIGIN_MAX])
+{
+	set_origin(to, origin_base(a->env.origin));
+}
+
+/* Bytes that were in the cache are from where its row said. Where that is lost,
+ * whose .CHECKSUM they have, has them. */
+static void find_origin(struct admission *a)
+{
+	if (!a->local)
+		from_this_origin(a, a->info.origin);
+	else if (*store_staging_origin(a->sg))
+		set_origin(a->info.origin, store_staging_origin(a->sg));
+	else if (a->evidence.sha256 == VERDICT_HOLDS)
+		set_origin(a->info.origin, a->text_origin);
+	else
+		set_origin(a->info.origin, "");
 }
 
 /* ---- BEGIN ---- */
@@ -728,8 +758,10 @@ static int cached_checksum(struct admission *a)
 	size_t len;
 	int err;
 
+	set_origin(a->text_origin, "");
 	err = store_acquire(a->env.store, a->checksum_key, &o);
 	if (!err) {
+		set_origin(a->text_origin, store_object_info(o)->origin);
 		data = store_object_small(o, &len);
 		if (!data || len > sizeof(buf))
 			err = -EFBIG;
@@ -789,6 +821,7 @@ static bool take_checksum(struct admission *a, int *err)
 {
 	if (!answered(a, &a->checksum, err))
 		return false;
+	from_this_origin(a, a->text_origin);
 	if (*err && *err != -ENOENT && *err != -ENOMEM &&
 	    a->source == ORIGIN_MAIN && cached_checksum(a) == 0)
 		*err = 0;
@@ -809,6 +842,7 @@ static bool take_checksum(struct admission *a, int *err)
 static void fill_info(struct admission *a, enum verdict v)
 {
 	snprintf(a->info.etag, sizeof(a->info.etag), "%s", a->meta.etag);
+	find_origin(a);
 	a->info.size = a->meta.size;
 	a->info.last_modified = a->meta.last_modified;
 	a->info.verdict = v;
@@ -847,6 +881,7 @@ static void put_checksum(struct admission *a)
 	int err;
 
 	snprintf(info.etag, sizeof(info.etag), "%s", a->published_meta.etag);
+	set_origin(info.origin, a->text_origin);
 	err = -ENOMEM;
 	if (EVP_Digest(a->published_text, a->published_len, info.sha256, NULL,
 		       EVP_sha256(), NULL))
@@ -992,8 +1027,10 @@ static bool do_reconsider(struct admission *a)
 		return true;
 	}
 	/* A source that has none, or can't be asked, adds no evidence. */
-	if (!err)
+	if (!err) {
+		from_this_origin(a, a->text_origin);
 		hear_checksum(a);
+	}
 	a->state = JUDGE;
 	return true;
 }

@@ -991,6 +991,73 @@ static void test_admission__cached_bytes_are_checked_in_place(void **state)
 	free(p.zip);
 }
 
+static void edit_row(struct subject *s, const char *key, const char *origin)
+{
+	struct catalog *c = s->b->catalog;
+	struct catalog_cached row;
+
+	assert_int_equal(catalog_cached_get(c, key, &row), 0);
+	memset(row.origin, 0, sizeof(row.origin));
+	strcpy(row.origin, origin);
+	assert_int_equal(catalog_cached_put(c, key, &row), 0);
+}
+
+static void assert_origin(struct subject *s, const char *key,
+			  const char *origin)
+{
+	struct catalog_cached row;
+
+	assert_int_equal(catalog_cached_get(s->b->catalog, key, &row), 0);
+	assert_string_equal(row.origin, origin);
+}
+
+/* Checked in place by what is cached alone: another mount's origin has no part
+ * in it. Its row lost, too, it is where its .CHECKSUM is from. */
+static void test_admission__cached_bytes_keep_their_origin(void **state)
+{
+	struct fs_bench *b = *state;
+	struct fs_options offline = {.offline = true};
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 2000, &p);
+	subject_begin(&s, b, NULL);
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_origin(&s, KEY, imitation_url(b->im));
+	assert_origin(&s, KEY ".CHECKSUM", imitation_url(b->im));
+	edit_row(&s, KEY, "http://a.example");
+	edit_row(&s, KEY ".CHECKSUM", "http://b.example");
+	subject_end(&s);
+
+	subject_begin(&s, b, &offline);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, "http://a.example");
+	assert_origin(&s, KEY ".CHECKSUM", "http://b.example");
+	assert_int_equal(catalog_cached_delete(b->catalog, KEY), 0);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, "http://b.example");
+	assert_int_equal(catalog_cached_delete(b->catalog, KEY), 0);
+	assert_int_equal(catalog_cached_delete(b->catalog, KEY ".CHECKSUM"), 0);
+	subject_end(&s);
+
+	subject_begin(&s, b, &offline);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, "");
+	assert_origin(&s, KEY ".CHECKSUM", "");
+	subject_end(&s);
+
+	/* Asked again, the origin has told. */
+	subject_begin(&s, b, NULL);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, imitation_url(b->im));
+	subject_end(&s);
+	free(p.zip);
+}
+
 static void test_admission__damaged_cached_bytes_are_replaced(void **state)
 {
 	struct fs_bench *b = *state;
@@ -1082,6 +1149,7 @@ int main(void)
 		BENCH(test_admission__unknown_version_has_an_etag_witness),
 		BENCH(test_admission__damage_stands_without_other_sources),
 		BENCH(test_admission__cached_bytes_are_checked_in_place),
+		BENCH(test_admission__cached_bytes_keep_their_origin),
 		BENCH(test_admission__damaged_cached_bytes_are_replaced),
 		BENCH(test_admission__damaged_and_offline_is_unreachable),
 	};

@@ -71,6 +71,32 @@ def test_attributes__of_a_file(t):
     assert 'user.tickfs.cache.state="verified"' in shown
 
 
+def test_attributes__url_is_of_the_origin_that_a_cache_was_filled_from(t):
+    """A mount's own origin is not that of all its cache holds."""
+    first, m, csv = one(t)
+    read(m / PATH)
+    other = klines_key("2024-01-02")
+    assert attr(m / f"{FOLDER}/2024-01-02.csv", "origin.url") == (
+        f"{first.url}/{other}"
+    )
+    m.unmount()
+    second = t.origin(first.root)
+    assert second.url != first.url
+    m.start(origin=second.url, listing=second.listing)
+    assert read(m / PATH) == csv
+    assert attr(m / PATH, "origin.url") == f"{first.url}/{KEY}"
+    assert attr(m / f"data/{KEY[len('data/'):]}.CHECKSUM", "origin.url") == (
+        f"{first.url}/{KEY}.CHECKSUM"
+    )
+    path = m / f"{FOLDER}/2024-01-02.csv"
+    assert attr(path, "origin.url") == f"{second.url}/{other}"
+    read(path)
+    m.unmount()
+    m.start(offline="yes")
+    assert attr(m / PATH, "origin.url") == f"{first.url}/{KEY}"
+    assert attr(path, "origin.url") == f"{second.url}/{other}"
+
+
 @smoke
 def test_attributes__of_a_folder(t):
     _, m, _ = one(t)
