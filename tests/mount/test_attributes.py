@@ -173,6 +173,21 @@ def test_attributes__of_a_file_that_waits_for_nothing(t):
     assert time.monotonic() - begin < 1
 
 
+def test_attributes__need_neither_size_nor_network(t):
+    """Offline stat(2) of it fails by design; getfattr(1) begins with that."""
+    origin, m, _ = one(t)
+    os.listdir(m / FOLDER)
+    m.unmount()
+    origin.stop()
+    m.start(offline=True)
+    path = m / PATH
+    assert errno_of(os.stat, path) == "ENETUNREACH"
+    assert attr(path, "cache.state") == "absent"
+    assert attr(path, "origin.url") == f"{origin.url}/{KEY}"
+    assert attr(path, "origin.last_modified") == "2023-07-18T04:11:20Z"
+    assert {"origin.url", "origin.etag", "cache.state"} <= names(path)
+
+
 @smoke
 def test_attributes__control_files(t):
     _, m, _ = one(t, run_id="control-run")
