@@ -318,6 +318,27 @@ static void test_folder__unlisted_and_offline_is_unreachable(void **state)
 	assert_int_equal(fs_folder(b, "data/spot", &d), -ENETUNREACH);
 }
 
+/* Days of one cadence alone would leave out in silence what only the other has.
+ * What was seen of one is under data/. */
+static void test_folder__one_cadence_alone_is_no_folder_of_dates(void **state)
+{
+	struct fs_bench *b = *state;
+	struct folder *d;
+
+	fs_up(b, &offline);
+	LIST(b, DAILY, "BTCUSDT-1d-2024-06-10.zip");
+	assert_int_equal(folder_read(b->folders, FOLDER, NULL, &d),
+			 -ENETUNREACH);
+	d = read_folder(b, "data/spot/daily/klines/BTCUSDT/1d");
+	assert_names(d, "BTCUSDT-1d-2024-06-10.csv BTCUSDT-1d-2024-06-10.zip");
+	folder_free(d);
+	/* That there is nothing monthly is something known. */
+	LIST_NOTHING(b, MONTHLY);
+	d = read_folder(b, FOLDER);
+	assert_names(d, "2024-06-10.csv");
+	folder_free(d);
+}
+
 static void test_folder__fixed_ones_need_no_listing(void **state)
 {
 	struct fs_bench *b = *state;
@@ -614,6 +635,7 @@ int main(void)
 		BENCH(test_folder__nothing_under_any_prefix_is_no_folder),
 		BENCH(test_folder__files_are_no_folders),
 		BENCH(test_folder__unlisted_and_offline_is_unreachable),
+		BENCH(test_folder__one_cadence_alone_is_no_folder_of_dates),
 		BENCH(test_folder__fixed_ones_need_no_listing),
 		BENCH(test_folder__every_key_is_under_data),
 		BENCH(test_folder__published_csv_shows_once),
