@@ -13,7 +13,8 @@
 
 #define CACHED_COLUMNS                                                         \
 	"key, etag, size, disk_bytes, last_modified, sha256, published,"       \
-	" verdict, state, verified_at, checked_at, last_use, pinned, crc"
+	" verdict, state, verified_at, checked_at, last_use, pinned, crc,"     \
+	" origin"
 #define FACTS_COLUMNS                                                          \
 	"id, etag, nth, size, last_modified, seen_at, csv_member, csv_size,"   \
 	" members, has_directory, crc"
@@ -53,7 +54,7 @@ static const char *const statements[SQL_COUNT] = {
 		" WHERE place = ?1 AND key = ?2",
 	[CACHED_PUT] = "INSERT OR REPLACE INTO cached (place, " CACHED_COLUMNS ")"
 		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,"
-		" ?13, ?14, ?15)",
+		" ?13, ?14, ?15, ?16)",
 	[CACHED_DELETE] = "DELETE FROM cached WHERE place = ?1 AND key = ?2",
 	[CACHED_LRU] = "SELECT " CACHED_COLUMNS " FROM cached"
 		" WHERE place = ?1 AND pinned = 0 AND (last_use, key) > (?2, ?3)"

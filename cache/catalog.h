@@ -31,7 +31,7 @@
 #include "cache/archive.h"
 #include "cache/verdict.h"
 
-enum { CATALOG_ETAG_MAX = 128 };
+enum { CATALOG_ETAG_MAX = 128, CATALOG_ORIGIN_MAX = 256 };
 
 struct catalog;
 
@@ -135,6 +135,9 @@ struct catalog_cached {
 	int64_t checked_at;  /* when the origin last confirmed this version */
 	int64_t last_use;
 	bool pinned; /* by the user: never evicted */
+	/* Base URL of the archive the bytes were had from; "" if not known:
+	 * they were found on disk, or the row is of before this was kept. */
+	char origin[CATALOG_ORIGIN_MAX];
 };
 
 /*

@@ -46,7 +46,20 @@ static uint32_t cached_crc(enum catalog_place place, const char *key,
 	crc = catalog_schema_crc_int(crc, r->verified_at);
 	crc = catalog_schema_crc_int(crc, r->checked_at);
 	crc = catalog_schema_crc_int(crc, r->last_use);
-	return catalog_schema_crc_int(crc, r->pinned);
+	crc = catalog_schema_crc_int(crc, r->pinned);
+	/* As it was before an origin was kept, where there is none. */
+	return *r->origin ? catalog_schema_crc_text(crc, r->origin) : crc;
+}
+
+static bool column_origin(sqlite3_stmt *stmt, int n,
+			  char out[CATALOG_ORIGIN_MAX])
+{
+	const char *s = catalog_schema_text(stmt, n);
+
+	if (!s || strlen(s) >= CATALOG_ORIGIN_MAX)
+		return false;
+	strcpy(out, s);
+	return true;
 }
 
 static bool column_sha256(sqlite3_stmt *stmt, int n, unsigned char out[32])
@@ -80,6 +93,7 @@ int catalog_row_of(sqlite3_stmt *stmt, enum catalog_place place,
 	r->checked_at = catalog_column(stmt, 10);
 	r->last_use = catalog_column(stmt, 11);
 	r->pinned = catalog_column(stmt, 12) != 0;
+	ok = ok && column_origin(stmt, 14, r->origin);
 	return ok && (unsigned int)r->state <= CATALOG_UNCHECKED &&
 			       place_of(r->state) == place &&
 			       catalog_column(stmt, 13) ==
@@ -212,14 +226,14 @@ int catalog_row_write(struct catalog_conn *conn, enum catalog_place place,
 		      const char *key, const struct catalog_cached *r)
 {
 	/* A blob at NULL is SQL's NULL. */
-	return catalog_db_run(conn, CACHED_PUT, "ittiiihhtiiiiii",
+	return catalog_db_run(conn, CACHED_PUT, "ittiiihhtiiiiiit",
 			      (int64_t)place, key, r->etag, (int64_t)r->size,
 			      (int64_t)r->disk_bytes, r->last_modified,
 			      r->sha256, r->has_published ? r->published : NULL,
 			      verdict_name(r->verdict), (int64_t)r->state,
 			      r->verified_at, r->checked_at, r->last_use,
 			      (int64_t)r->pinned,
-			      (int64_t)cached_crc(place, key, r));
+			      (int64_t)cached_crc(place, key, r), r->origin);
 }
 
 struct cached_work {
@@ -272,7 +286,8 @@ int catalog_cached_put(struct catalog *c, const char *key,
 {
 	struct cached_work w = {.key = key, .row = *row};
 
-	if (!catalog_etag_ok(row->etag))
+	if (!catalog_etag_ok(row->etag) ||
+	    strnlen(row->origin, sizeof(row->origin)) == sizeof(row->origin))
 		return -EINVAL;
 	return catalog_write(c, key, cached_put, &w);
 }

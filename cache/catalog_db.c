@@ -258,6 +258,8 @@ static int set_up(sqlite3 *handle)
 			rc = sqlite3_exec(handle, "COMMIT", NULL, NULL, NULL);
 	}
 	if (rc == SQLITE_OK)
+		rc = catalog_schema_upgrade(handle);
+	if (rc == SQLITE_OK)
 		rc = catalog_schema_check(handle);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(handle,

@@ -5,13 +5,17 @@
 #include <string.h>
 
 /*
- * "tkfs". A file of another version is put aside like a damaged one: all but
- * the ledger can be had again from the origin and from the objects.
+ * "tkfs". A file of an earlier version is brought up to this one. One of a
+ * later version is put aside like a damaged one: all but the ledger can be had
+ * again from the origin and from the objects.
  */
 #define APPLICATION_ID 0x746b6673
-#define USER_VERSION   1
+#define USER_VERSION   2
 #define STRINGIFY2(x)  #x
 #define STRINGIFY(x)   STRINGIFY2(x)
+
+/* Came with version 2. Word by word as ALTER TABLE leaves it. */
+#define CACHED_ORIGIN " origin TEXT NOT NULL DEFAULT ''"
 
 /* clang-format off */
 static const char SCHEMA[] =
@@ -52,7 +56,7 @@ static const char SCHEMA[] =
 	" published BLOB, verdict TEXT NOT NULL, state INTEGER NOT NULL,"
 	" verified_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
 	" last_use INTEGER NOT NULL, pinned INTEGER NOT NULL,"
-	" crc INTEGER NOT NULL,"
+	" crc INTEGER NOT NULL," CACHED_ORIGIN ","
 	" PRIMARY KEY (place, key)) STRICT, WITHOUT ROWID;"
 	"CREATE INDEX cached_lru ON cached (place, pinned, last_use);"
 	"CREATE TABLE total ("
@@ -111,6 +115,26 @@ int catalog_schema_is_new(sqlite3 *db, bool *is_new)
 int catalog_schema_create(sqlite3 *db)
 {
 	return sqlite3_exec(db, SCHEMA, NULL, NULL, NULL);
+}
+
+/* Rows keep their checksums: none is over an origin that is not known. */
+static const char FROM_1_TO_2[] =
+	"BEGIN IMMEDIATE;"
+	"ALTER TABLE cached ADD COLUMN" CACHED_ORIGIN ";"
+	"PRAGMA user_version = 2;"
+	"COMMIT";
+
+int catalog_schema_upgrade(sqlite3 *db)
+{
+	int64_t id = 0, version = 0;
+	int rc;
+
+	rc = pragma_int(db, "PRAGMA application_id", &id);
+	if (rc == SQLITE_OK)
+		rc = pragma_int(db, "PRAGMA user_version", &version);
+	if (rc != SQLITE_OK || id != APPLICATION_ID || version != 1)
+		return rc;
+	return sqlite3_exec(db, FROM_1_TO_2, NULL, NULL, NULL);
 }
 
 static const char THINGS[] =

@@ -17,6 +17,9 @@
 int catalog_schema_is_new(sqlite3 *db, bool *is_new);
 /* In a transaction of the caller. */
 int catalog_schema_create(sqlite3 *db);
+/* Of an earlier version: brought up to ours, in a transaction of its own.
+ * Leaves all others as they are. After an error close @db. */
+int catalog_schema_upgrade(sqlite3 *db);
 /* SQLITE_OK, or SQLITE_CORRUPT for a file with other ids, another version or
  * anything more or less than our tables, indexes and triggers. */
 int catalog_schema_check(sqlite3 *db);

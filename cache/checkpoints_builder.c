@@ -562,10 +562,16 @@ static int replay_bytes(struct checkpoints_builder *b, int fd, struct mark *m,
 	return 0;
 }
 
+/* By a guess the bytes may be anything; what the directory says is deflated and
+ * was decoded up to here has one. */
+static int no_header(const struct checkpoints_builder *b)
+{
+	return b->awaited ? -EBADMSG : -EIO;
+}
+
 /*
  * Of the steps of @step bytes from inf->changed on up to @end, moves
  * inf->changed to the beginning of the last over which the codes changed.
- * -EIO if there was none.
  */
 static int last_change(struct checkpoints_builder *b, int fd, uint64_t end,
 		       uint32_t step)
@@ -587,7 +593,7 @@ static int last_change(struct checkpoints_builder *b, int fd, uint64_t end,
 			found = true;
 		}
 	}
-	return !err && !found ? -EIO : err;
+	return !err && !found ? no_header(b) : err;
 }
 
 /* Reads the header that begins at @bit of the member into inf->header. */
@@ -603,7 +609,7 @@ static int read_header(struct checkpoints_builder *b, int fd, uint64_t bit)
 	return resume_read_header(&b->inf->header, raw, n, bit % 8,
 				  &b->inf->scratch)
 		       ? 0
-		       : -EIO;
+		       : no_header(b);
 }
 
 /*
@@ -623,7 +629,7 @@ static int find_header(struct checkpoints_builder *b, int fd)
 
 	end_step(inf);
 	if (!inf->has_changed)
-		return inf->header.n ? 0 : -EIO;
+		return inf->header.n ? 0 : no_header(b);
 	end = inf->changed_end;
 	for (uint32_t step = REPLAY_COARSE; step; step /= STEP_FACTOR) {
 		err = last_change(b, fd, end, step);
@@ -633,7 +639,7 @@ static int find_header(struct checkpoints_builder *b, int fd)
 			end = inf->changed->zpos + step;
 	}
 	if (!resume_at_boundary(&inf->changed->state))
-		return -EIO;
+		return no_header(b);
 	return read_header(
 		b, fd, resume_bit(&inf->changed->state, inf->changed->zpos));
 }

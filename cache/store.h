@@ -100,6 +100,7 @@ struct store_info {
 	unsigned char published[32];
 	enum verdict verdict;
 	int64_t verified_at, checked_at;
+	char origin[CATALOG_ORIGIN_MAX]; /* "" if not known */
 };
 
 /* A pinned object: its bytes stay readable until released, also if it is
@@ -157,7 +158,8 @@ int store_stage(struct store *st, const char *key, struct store_staging **out);
  * staging, as if it had just been downloaded: the way to heal and to adopt.
  * Its row and index are dropped. The staging has the ETag of the row only if
  * the bytes are still exactly those of the row (their SHA-256 is computed for
- * that); else "" and UINT64_MAX. -ENOENT where there is none.
+ * that); else "" and UINT64_MAX. The same holds for where they are from.
+ * -ENOENT where there is none.
  */
 int store_recheck(struct store *st, const char *key,
 		  struct store_staging **out);
@@ -169,6 +171,8 @@ uint64_t store_staging_bytes(const struct store_staging *sg); /* so far */
 const char *store_staging_etag(const struct store_staging *sg);
 uint64_t store_staging_size(const struct store_staging *sg);
 int64_t store_staging_last_modified(const struct store_staging *sg);
+/* Of what store_recheck() moved there, as its row had it, else "". */
+const char *store_staging_origin(const struct store_staging *sg);
 /* For reading; the same number until the staging is closed. */
 int store_staging_fd(const struct store_staging *sg);
 /* Where the index is to be built (checkpoints_builder_create). */

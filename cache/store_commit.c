@@ -59,13 +59,15 @@ static void row_of_info(struct catalog_cached *row,
 		.last_use = time(NULL),
 	};
 	memcpy(row->etag, info->etag, sizeof(row->etag));
+	memcpy(row->origin, info->origin, sizeof(row->origin));
 	memcpy(row->sha256, info->sha256, sizeof(row->sha256));
 	memcpy(row->published, info->published, sizeof(row->published));
 }
 
 static bool info_ok(const struct store_info *info)
 {
-	return strnlen(info->etag, CATALOG_ETAG_MAX) < CATALOG_ETAG_MAX;
+	return strnlen(info->etag, CATALOG_ETAG_MAX) < CATALOG_ETAG_MAX &&
+	       strnlen(info->origin, CATALOG_ORIGIN_MAX) < CATALOG_ORIGIN_MAX;
 }
 
 /*

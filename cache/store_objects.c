@@ -243,6 +243,7 @@ static void info_of_row(struct store_info *info,
 		.checked_at = row->checked_at,
 	};
 	memcpy(info->etag, row->etag, sizeof(info->etag));
+	memcpy(info->origin, row->origin, sizeof(info->origin));
 	memcpy(info->sha256, row->sha256, sizeof(info->sha256));
 	memcpy(info->published, row->published, sizeof(info->published));
 }

@@ -87,6 +87,7 @@ struct store_staging {
 	_Atomic uint64_t bytes, size;
 	char etag[CATALOG_ETAG_MAX];
 	int64_t last_modified;
+	char origin[CATALOG_ORIGIN_MAX];
 	bool pinned;		 /* the object was, before its recheck */
 	bool index_moved, moved; /* to their real names */
 	bool gone;		 /* committed or quarantined */

@@ -224,6 +224,7 @@ static int label(struct store_staging *sg, const struct catalog_cached *row)
 	if (err || memcmp(digest, row->sha256, sizeof(row->sha256)) != 0)
 		return err;
 	memcpy(sg->etag, row->etag, sizeof(sg->etag));
+	memcpy(sg->origin, row->origin, sizeof(sg->origin));
 	sg->last_modified = row->last_modified;
 	atomic_store(&sg->size, row->size);
 	return sidecar_write(sg);
@@ -336,6 +337,11 @@ uint64_t store_staging_size(const struct store_staging *sg)
 int64_t store_staging_last_modified(const struct store_staging *sg)
 {
 	return sg->last_modified;
+}
+
+const char *store_staging_origin(const struct store_staging *sg)
+{
+	return sg->origin;
 }
 
 int store_staging_fd(const struct store_staging *sg)
@@ -538,6 +544,7 @@ int store_staging_discard(struct store_staging *sg)
 	if (err)
 		return err;
 	memset(sg->etag, 0, sizeof(sg->etag));
+	memset(sg->origin, 0, sizeof(sg->origin));
 	atomic_store(&sg->size, UINT64_MAX);
 	sg->last_modified = -1;
 	return 0;

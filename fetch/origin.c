@@ -743,9 +743,14 @@ void origin_free(struct origin *o)
 	origin_destroy(o);
 }
 
-int origin_url(const struct origin *o, const char *key, char *out, size_t size)
+const char *origin_base(const struct origin *o)
 {
-	char *url = url_object(o->objects, key);
+	return o->objects;
+}
+
+int origin_url(const char *base, const char *key, char *out, size_t size)
+{
+	char *url = url_object(base, key);
 	int err = -ENOMEM;
 
 	if (url) {

@@ -178,9 +178,13 @@ origin_id origin_download(struct origin *o, enum origin_source source,
 			  const char *key, const char *etag, uint64_t from,
 			  const struct origin_sink *sink, void *arg);
 
-/* Where @key is to be had, percent-encoded, as ORIGIN_MAIN asks for it; -ERANGE
- * where @size is too small. Any thread. */
-int origin_url(const struct origin *o, const char *key, char *out, size_t size);
+/* The base URL of ORIGIN_MAIN, as configured; lives as long as @o. Any thread.
+ */
+const char *origin_base(const struct origin *o);
+
+/* Where @key is to be had from the origin whose base URL is @base,
+ * percent-encoded; -ERANGE where @size is too small, -ENOMEM. Any thread. */
+int origin_url(const char *base, const char *key, char *out, size_t size);
 
 /* Connections open now, for the attribute fetch.connections. Any thread. */
 unsigned int origin_connections(const struct origin *o);

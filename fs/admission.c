@@ -97,6 +97,7 @@ struct admission {
 	char *published_text; /* what info.published was parsed from */
 	size_t published_len;
 	struct origin_meta published_meta;
+	char text_origin[CATALOG_ORIGIN_MAX]; /* of the .CHECKSUM heard */
 	struct admission_result result;
 	char reason[256];
 };
@@ -400,6 +401,35 @@ static void begin_decode_locked(struct admission *a, bool whole)
 	kick_decoder_locked(a);
 }
 
+/* ---- where bytes are from ---- */
+
+/* One too long to be kept is as one not known. */
+static void set_origin(char to[CATALOG_ORIGIN_MAX], const char *base)
+{
+	snprintf(to, CATALOG_ORIGIN_MAX, "%s",
+		 strlen(base) < CATALOG_ORIGIN_MAX ? base : "");
+}
+
+/* The mirror and what lies past caches are of the same archive. */
+static void from_this_origin(struct admission *a, char to[CATALOG_ORIGIN_MAX])
+{
+	set_origin(to, origin_base(a->env.origin));
+}
+
+/* Bytes that were in the cache are from where its row said. Where that is lost,
+ * whose .CHECKSUM they have, has them. */
+static void find_origin(struct admission *a)
+{
+	if (!a->local)
+		from_this_origin(a, a->info.origin);
+	else if (*store_staging_origin(a->sg))
+		set_origin(a->info.origin, store_staging_origin(a->sg));
+	else if (a->evidence.sha256 == VERDICT_HOLDS)
+		set_origin(a->info.origin, a->text_origin);
+	else
+		set_origin(a->info.origin, "");
+}
+
 /* ---- BEGIN ---- */
 
 static int open_staging(struct admission *a)
@@ -634,12 +664,30 @@ static int take_digests(struct admission *a)
 	return 0;
 }
 
+/* Does decoding say this of the archive? Then it waits for the digests. */
+static bool blames_archive(int err)
+{
+	return err == -EBADMSG || err == -EFBIG;
+}
+
+/* Has decoding failed for what no more bytes can lift? If what an earlier
+ * attempt left can't be read, digesting it will tell. */
+static bool decoder_failed(struct admission *a, int *err)
+{
+	return answered(a, &a->decode, err) && *err && !blames_archive(*err) &&
+	       !(*err == -EIO && (a->local || a->resumed));
+}
+
 static bool do_follow(struct admission *a)
 {
 	bool here;
 	uint64_t arrived;
 	int err, more;
 
+	if (decoder_failed(a, &err)) {
+		fail(a, err);
+		return true;
+	}
 	/* In this order: what arrived before the end is all there is. */
 	here = answered(a, &a->download, &err);
 	pthread_mutex_lock(&a->lock);
@@ -689,7 +737,7 @@ static bool do_index(struct admission *a)
 
 	if (!answered(a, &a->decode, &err))
 		return false;
-	if (err == -EBADMSG || err == -EFBIG) {
+	if (blames_archive(err)) {
 		a->evidence.crc = VERDICT_FAILS;
 	} else if (err) {
 		fail(a, err);
@@ -714,8 +762,10 @@ static int cached_checksum(struct admission *a)
 	size_t len;
 	int err;
 
+	set_origin(a->text_origin, "");
 	err = store_acquire(a->env.store, a->checksum_key, &o);
 	if (!err) {
+		set_origin(a->text_origin, store_object_info(o)->origin);
 		data = store_object_small(o, &len);
 		if (!data || len > sizeof(buf))
 			err = -EFBIG;
@@ -775,6 +825,7 @@ static bool take_checksum(struct admission *a, int *err)
 {
 	if (!answered(a, &a->checksum, err))
 		return false;
+	from_this_origin(a, a->text_origin);
 	if (*err && *err != -ENOENT && *err != -ENOMEM &&
 	    a->source == ORIGIN_MAIN && cached_checksum(a) == 0)
 		*err = 0;
@@ -795,6 +846,7 @@ static bool take_checksum(struct admission *a, int *err)
 static void fill_info(struct admission *a, enum verdict v)
 {
 	snprintf(a->info.etag, sizeof(a->info.etag), "%s", a->meta.etag);
+	find_origin(a);
 	a->info.size = a->meta.size;
 	a->info.last_modified = a->meta.last_modified;
 	a->info.verdict = v;
@@ -833,6 +885,7 @@ static void put_checksum(struct admission *a)
 	int err;
 
 	snprintf(info.etag, sizeof(info.etag), "%s", a->published_meta.etag);
+	set_origin(info.origin, a->text_origin);
 	err = -ENOMEM;
 	if (EVP_Digest(a->published_text, a->published_len, info.sha256, NULL,
 		       EVP_sha256(), NULL))
@@ -978,8 +1031,10 @@ static bool do_reconsider(struct admission *a)
 		return true;
 	}
 	/* A source that has none, or can't be asked, adds no evidence. */
-	if (!err)
+	if (!err) {
+		from_this_origin(a, a->text_origin);
 		hear_checksum(a);
+	}
 	a->state = JUDGE;
 	return true;
 }

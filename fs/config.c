@@ -327,28 +327,44 @@ static int file_fail(struct config_file *f, const char *why)
 	return f->err;
 }
 
+/* Bytes before the text of a line: the mark some editors begin a file with,
+ * and the indent. */
+static size_t line_begins_at(const struct config_file *f)
+{
+	static const char mark[] = "\xef\xbb\xbf";
+	size_t n = 0;
+
+	if (f->p->line == 1 && strncmp(f->line, mark, strlen(mark)) == 0)
+		n = strlen(mark);
+	return n + strspn(f->line + n, " \t");
+}
+
 /*
  * Hands inih one line. It would take an indented line for more of the value
  * above, and the rest of an overlong line for a line of its own: so the
- * indent is taken away, and an overlong line is an error.
+ * indent is taken away, and an overlong line is an error. Of a section it
+ * tells only with the first option in it, so that is found here, too.
  */
 static char *read_line(char *to, int size, void *arg)
 {
 	struct config_file *f = arg;
 	ssize_t len = f->err ? -1 : getline(&f->line, &f->room, f->from);
-	size_t blank;
+	size_t begin;
 
 	if (len < 0)
 		return NULL;
 	f->p->line++;
+	begin = line_begins_at(f);
 	if (len >= size)
 		file_fail(f, "line too long");
 	else if (strlen(f->line) != (size_t)len)
 		file_fail(f, "has a NUL");
+	else if (f->line[begin] == '[')
+		file_fail(f, "there are no [sections] here, only lines "
+			     "\"name = value\"");
 	if (f->err)
 		return NULL;
-	blank = strspn(f->line, " \t");
-	memcpy(to, f->line + blank, (size_t)len - blank + 1);
+	memcpy(to, f->line + begin, (size_t)len - begin + 1);
 	return to;
 }
 
@@ -357,10 +373,8 @@ static int file_option(void *arg, const char *section, const char *name,
 {
 	struct config_file *f = arg;
 
-	if (*section)
-		file_fail(f, "there are no [sections] here, only lines "
-			     "\"name = value\"");
-	else if (strcmp(name, "config") == 0)
+	(void)section; /* read_line() lets none through */
+	if (strcmp(name, "config") == 0)
 		file_fail(f, "a config file can't name another");
 	else
 		f->err = apply(f->p, name, value);

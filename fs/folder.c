@@ -784,33 +784,34 @@ static void warm(struct work *work)
 	free(w);
 }
 
-static void start_warming(struct folders *f, const char *path)
+static struct warming *warming_create(struct folders *f, const char *path)
 {
 	size_t n = path_len(path);
 	struct warming *w = calloc(1, sizeof(*w) + n + 1);
 
 	if (!w)
-		return;
+		return NULL;
 	memcpy(w->path, path, n);
 	w->f = f;
 	w->work.run = warm;
-	workers_submit(f->cfg.workers, &w->work);
+	return w;
 }
 
 void folder_looked_up(struct folders *f, const char *path)
 {
+	struct warming *w = NULL;
 	struct read_lately *l;
-	bool start = false;
 
 	pthread_mutex_lock(&f->lock);
 	l = lately_locked(f, path);
-	if (l && l->warmth == COLD && f->cfg.workers)
-		start = ++l->looked_up == WARM_AFTER;
-	if (start)
+	if (l && l->warmth == COLD && f->cfg.workers &&
+	    ++l->looked_up >= WARM_AFTER)
+		w = warming_create(f, path);
+	if (w) /* else the next look-up tries again */
 		l->warmth = WARMING;
 	pthread_mutex_unlock(&f->lock);
-	if (start)
-		start_warming(f, path);
+	if (w)
+		workers_submit(f->cfg.workers, &w->work);
 }
 
 bool folder_is_warm(struct folders *f, const char *path)

@@ -80,11 +80,15 @@ static char *hex(const unsigned char digest[32])
 
 /* ---- a file ---- */
 
+/* What is cached may be of another origin than this mount's, and of another
+ * archive; where that is not known, nothing is said. */
 static char *origin_url_of(const struct subject *s)
 {
+	const char *base = s->status.has_cached ? s->status.cached.origin
+						: origin_base(s->x->origin);
 	char url[4096];
 
-	return origin_url(s->x->origin, s->key, url, sizeof(url)) == 0
+	return *base && origin_url(base, s->key, url, sizeof(url)) == 0
 		       ? text("%s", url)
 		       : NULL;
 }

@@ -4,13 +4,17 @@
  * in cache/verdict.h and design section 3.
  */
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -21,6 +25,29 @@
 #define FOLDER "data/spot/daily/klines/BTCUSDT/1m/"
 #define KEY    FOLDER "BTCUSDT-1m-2024-01-01.zip"
 #define PLAIN  FOLDER "note.txt"
+
+/* Writes to an index that grows fail with this, if it is not 0. */
+static atomic_int index_error;
+
+/* Stands in front of the C library's. */
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	char link[32], path[PATH_MAX];
+	ssize_t n = 0;
+
+	if (atomic_load(&index_error)) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, path, sizeof(path) - 1);
+	}
+	if (n > 0) {
+		path[n] = '\0';
+		if (strstr(path, ".index.tmp")) {
+			errno = atomic_load(&index_error);
+			return -1;
+		}
+	}
+	return syscall(SYS_pwrite64, fd, buf, len, off);
+}
 
 struct subject {
 	struct fs_bench *b;
@@ -648,6 +675,32 @@ static void test_admission__decodes_while_it_downloads(void **state)
 	free(p.zip);
 }
 
+/* A full disk is told at once, not when the rest of the download is there. */
+static void test_admission__index_that_fails_ends_the_download(void **state)
+{
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct published p;
+	struct origin_meta m;
+
+	publish(b, 1, 150000, &p);
+	assert_true(p.len > 1600000);
+	subject_begin(&s, b, NULL);
+	m = meta_of(&s, KEY);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"hold_after\": 1500000,"
+		    "  \"hold\": \"midway\"}]");
+	atomic_store(&index_error, ENOSPC);
+	start(&s, KEY, &m, false);
+	assert_int_equal(outcome(&s), -ENOSPC);
+	atomic_store(&index_error, 0);
+	imitation_release(b->im, "midway", 0);
+	fs_rules(b, "[]");
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_cached(&s, &p);
+	subject_end(&s);
+	free(p.zip);
+}
+
 /* The tail that was asked for its directory came from another archive under
  * the same name. */
 static void test_admission__wrong_directory_does_no_harm(void **state)
@@ -938,6 +991,73 @@ static void test_admission__cached_bytes_are_checked_in_place(void **state)
 	free(p.zip);
 }
 
+static void edit_row(struct subject *s, const char *key, const char *origin)
+{
+	struct catalog *c = s->b->catalog;
+	struct catalog_cached row;
+
+	assert_int_equal(catalog_cached_get(c, key, &row), 0);
+	memset(row.origin, 0, sizeof(row.origin));
+	strcpy(row.origin, origin);
+	assert_int_equal(catalog_cached_put(c, key, &row), 0);
+}
+
+static void assert_origin(struct subject *s, const char *key,
+			  const char *origin)
+{
+	struct catalog_cached row;
+
+	assert_int_equal(catalog_cached_get(s->b->catalog, key, &row), 0);
+	assert_string_equal(row.origin, origin);
+}
+
+/* Checked in place by what is cached alone: another mount's origin has no part
+ * in it. Its row lost, too, it is where its .CHECKSUM is from. */
+static void test_admission__cached_bytes_keep_their_origin(void **state)
+{
+	struct fs_bench *b = *state;
+	struct fs_options offline = {.offline = true};
+	struct subject s;
+	struct published p;
+
+	publish(b, 1, 2000, &p);
+	subject_begin(&s, b, NULL);
+	assert_int_equal(admit(&s, KEY), 0);
+	assert_origin(&s, KEY, imitation_url(b->im));
+	assert_origin(&s, KEY ".CHECKSUM", imitation_url(b->im));
+	edit_row(&s, KEY, "http://a.example");
+	edit_row(&s, KEY ".CHECKSUM", "http://b.example");
+	subject_end(&s);
+
+	subject_begin(&s, b, &offline);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, "http://a.example");
+	assert_origin(&s, KEY ".CHECKSUM", "http://b.example");
+	assert_int_equal(catalog_cached_delete(b->catalog, KEY), 0);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, "http://b.example");
+	assert_int_equal(catalog_cached_delete(b->catalog, KEY), 0);
+	assert_int_equal(catalog_cached_delete(b->catalog, KEY ".CHECKSUM"), 0);
+	subject_end(&s);
+
+	subject_begin(&s, b, &offline);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, "");
+	assert_origin(&s, KEY ".CHECKSUM", "");
+	subject_end(&s);
+
+	/* Asked again, the origin has told. */
+	subject_begin(&s, b, NULL);
+	start(&s, KEY, NULL, true);
+	assert_int_equal(outcome(&s), 0);
+	assert_origin(&s, KEY, imitation_url(b->im));
+	subject_end(&s);
+	free(p.zip);
+}
+
 static void test_admission__damaged_cached_bytes_are_replaced(void **state)
 {
 	struct fs_bench *b = *state;
@@ -1015,6 +1135,7 @@ int main(void)
 		BENCH(test_admission__refused_checksum_is_the_answer),
 		BENCH(test_admission__absent_object_is_not_there),
 		BENCH(test_admission__decodes_while_it_downloads),
+		BENCH(test_admission__index_that_fails_ends_the_download),
 		BENCH(test_admission__wrong_directory_does_no_harm),
 		BENCH(test_admission__takes_the_version_that_came_instead),
 		BENCH(test_admission__cancelled_download_resumes),
@@ -1028,6 +1149,7 @@ int main(void)
 		BENCH(test_admission__unknown_version_has_an_etag_witness),
 		BENCH(test_admission__damage_stands_without_other_sources),
 		BENCH(test_admission__cached_bytes_are_checked_in_place),
+		BENCH(test_admission__cached_bytes_keep_their_origin),
 		BENCH(test_admission__damaged_cached_bytes_are_replaced),
 		BENCH(test_admission__damaged_and_offline_is_unreachable),
 	};

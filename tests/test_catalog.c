@@ -449,6 +449,7 @@ static struct catalog_cached cached(uint64_t bytes, int64_t last_use)
 		.verified_at = 12,
 		.checked_at = 13,
 		.last_use = last_use,
+		.origin = "https://data.binance.vision",
 	};
 
 	memset(r.sha256, 0xab, sizeof(r.sha256));
@@ -872,7 +873,7 @@ static void test_catalog__replaces_a_file_with_other_tables(void **state)
 		"DROP TABLE member",
 		"CREATE VIEW v AS SELECT 1",
 		"DROP INDEX cached_lru",
-		"PRAGMA user_version = 2",
+		"PRAGMA user_version = 3",
 		"PRAGMA application_id = 1",
 	};
 	struct place *p = *state;
@@ -887,6 +888,53 @@ static void test_catalog__replaces_a_file_with_other_tables(void **state)
 		assert_int_equal(ask(p, "SELECT count(*) FROM ledger"),
 				 (int)i + 1);
 	}
+}
+
+/* The table of cached objects as version 1 had it, and its rows. */
+static const char back_to_1[] =
+	"CREATE TEMP TABLE kept AS SELECT * FROM cached;"
+	"DROP TABLE cached;"
+	"CREATE TABLE cached ("
+	" place INTEGER NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL,"
+	" size INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,"
+	" last_modified INTEGER NOT NULL, sha256 BLOB NOT NULL,"
+	" published BLOB, verdict TEXT NOT NULL, state INTEGER NOT NULL,"
+	" verified_at INTEGER NOT NULL, checked_at INTEGER NOT NULL,"
+	" last_use INTEGER NOT NULL, pinned INTEGER NOT NULL,"
+	" crc INTEGER NOT NULL,"
+	" PRIMARY KEY (place, key)) STRICT, WITHOUT ROWID;"
+	"CREATE INDEX cached_lru ON cached (place, pinned, last_use);"
+	"INSERT INTO cached SELECT place, key, etag, size, disk_bytes,"
+	" last_modified, sha256, published, verdict, state, verified_at,"
+	" checked_at, last_use, pinned, crc FROM kept;"
+	"PRAGMA user_version = 1";
+
+static void test_catalog__version_1_is_carried_over(void **state)
+{
+	struct place *p = *state;
+	struct catalog_cached r = cached(100, 1), other = r, got;
+
+	put_some(p);
+	add_to_ledger(p, KEY);
+	/* It did not know of an origin. */
+	memset(r.origin, 0, sizeof(r.origin));
+	r.pinned = true;
+	assert_int_equal(catalog_cached_put(p->c, KEY, &r), 0);
+	catalog_close(p->c);
+	p->c = NULL;
+	assert_int_equal(meddle(p, back_to_1), SQLITE_OK);
+	reopen(p);
+	assert_int_equal(p->damages, 0);
+	assert_int_equal(ask(p, "PRAGMA user_version"), 2);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	assert_memory_equal(&got, &r, sizeof(r));
+	assert_int_equal(ask(p, "SELECT count(*) FROM entry"), 3);
+	assert_int_equal(ask(p, "SELECT count(*) FROM ledger"), 1);
+	assert_int_equal(catalog_cached_put(p->c, "k", &other), 0);
+	reopen(p);
+	assert_int_equal(p->damages, 0);
+	assert_int_equal(catalog_cached_get(p->c, "k", &got), 0);
+	assert_string_equal(got.origin, "https://data.binance.vision");
 }
 
 static void fill(struct place *p)
@@ -1241,6 +1289,7 @@ int main(void)
 		TEST(test_catalog__replaces_rubbish),
 		TEST(test_catalog__keeps_few_damaged_files),
 		TEST(test_catalog__replaces_a_file_with_other_tables),
+		TEST(test_catalog__version_1_is_carried_over),
 		TEST(test_catalog__replaces_a_damaged_file_while_it_runs),
 		TEST(test_catalog__salvages_the_ledger_around_the_damage),
 		TEST(test_catalog__is_made_anew_when_deleted),

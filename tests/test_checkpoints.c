@@ -13,6 +13,7 @@
 
 #include "cache/archive.h"
 #include "cache/checkpoints.h"
+#include "cache/resume.h"
 #include "tests/support/archives.h"
 #include "tests/support/spans.h"
 
@@ -650,6 +651,65 @@ static void test_checkpoints__damage_waits_for_the_directory(void **state)
 	}
 }
 
+/* The linker puts this in front of resume_read_header(), see the Makefile. */
+static bool header_unreadable;
+static unsigned int headers_read;
+
+bool __real_resume_read_header(struct resume_header *h,
+			       const unsigned char *data, size_t len,
+			       unsigned int skip,
+			       struct inflate_state *scratch);
+bool __wrap_resume_read_header(struct resume_header *h,
+			       const unsigned char *data, size_t len,
+			       unsigned int skip,
+			       struct inflate_state *scratch);
+
+bool __wrap_resume_read_header(struct resume_header *h,
+			       const unsigned char *data, size_t len,
+			       unsigned int skip, struct inflate_state *scratch)
+{
+	headers_read++;
+	return !header_unreadable &&
+	       __real_resume_read_header(h, data, len, skip, scratch);
+}
+
+/* By a guess, a block without a header may be of anything. */
+static void test_checkpoints__a_header_not_found_waits_as_damage(void **state)
+{
+	struct checkpoints_builder *b;
+	struct object o;
+	struct guess g;
+	int err;
+
+	(void)state;
+	object_open(&o, "long-blocks");
+	g = right_guess(&o);
+	assert_int_equal(build(&o, "index", UINT64_MAX, NULL, NULL), 0);
+	assert_int_equal(
+		checkpoints_builder_create(&b, dir.dirfd, "grown", NULL), 0);
+	feed_raw(b, o.fd, o.size);
+	checkpoints_builder_guess(b, &g.first, g.data_off);
+	headers_read = 0;
+	header_unreadable = true;
+	do
+		err = checkpoints_builder_step(b, o.fd, o.size, 1 << 20, NULL,
+					       NULL);
+	while (err == 1);
+	header_unreadable = false;
+	assert_int_equal(err, -EAGAIN);
+	assert_true(headers_read > 0);
+	checkpoints_builder_directory(b, o.directory);
+	do
+		err = checkpoints_builder_step(b, o.fd, o.size, 1 << 20, NULL,
+					       NULL);
+	while (err == 1);
+	assert_int_equal(err, 0);
+	assert_int_equal(checkpoints_builder_finish(b, &o.id), 0);
+	checkpoints_builder_free(b);
+	assert_same_index(&o, "index", "grown");
+	object_close(&o);
+}
+
 /* ---- damage after the fact ---- */
 
 static void flip(int fd, uint64_t bit)
@@ -1122,6 +1182,8 @@ int main(void)
 			test_checkpoints__a_guess_may_be_of_another_member),
 		cmocka_unit_test(
 			test_checkpoints__damage_waits_for_the_directory),
+		cmocka_unit_test(
+			test_checkpoints__a_header_not_found_waits_as_damage),
 		cmocka_unit_test(
 			test_checkpoints__a_flipped_bit_in_the_index_is_seen),
 		cmocka_unit_test(

@@ -24,6 +24,17 @@ static const struct fs_options offline = {.offline = true};
 static const struct fs_options monthly_first = {.offline = true,
 						.prefer_monthly = true};
 
+/* The linker puts this in front of calloc(3), see the Makefile. */
+static _Thread_local bool no_memory;
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return no_memory ? NULL : __real_calloc(n, size);
+}
+
 /* Names end with NULL; a slash at the end makes a folder. */
 static void list_at(struct fs_bench *b, int64_t at, const char *prefix,
 		    const char *const *names)
@@ -307,6 +318,27 @@ static void test_folder__unlisted_and_offline_is_unreachable(void **state)
 	assert_int_equal(fs_folder(b, "data/spot", &d), -ENETUNREACH);
 }
 
+/* Days of one cadence alone would leave out in silence what only the other has.
+ * What was seen of one is under data/. */
+static void test_folder__one_cadence_alone_is_no_folder_of_dates(void **state)
+{
+	struct fs_bench *b = *state;
+	struct folder *d;
+
+	fs_up(b, &offline);
+	LIST(b, DAILY, "BTCUSDT-1d-2024-06-10.zip");
+	assert_int_equal(folder_read(b->folders, FOLDER, NULL, &d),
+			 -ENETUNREACH);
+	d = read_folder(b, "data/spot/daily/klines/BTCUSDT/1d");
+	assert_names(d, "BTCUSDT-1d-2024-06-10.csv BTCUSDT-1d-2024-06-10.zip");
+	folder_free(d);
+	/* That there is nothing monthly is something known. */
+	LIST_NOTHING(b, MONTHLY);
+	d = read_folder(b, FOLDER);
+	assert_names(d, "2024-06-10.csv");
+	folder_free(d);
+}
+
 static void test_folder__fixed_ones_need_no_listing(void **state)
 {
 	struct fs_bench *b = *state;
@@ -565,6 +597,27 @@ static void test_folder__is_warm_after_some_look_ups(void **state)
 	assert_true(folder_is_warm(b->folders, FOLDER));
 }
 
+static void test_folder__warming_without_memory_is_tried_again(void **state)
+{
+	struct fs_bench *b = *state;
+	struct folder *d;
+
+	fs_publish_csv(b, DAILY "BTCUSDT-1d-2024-06-10.zip", "1\n", 2);
+	fs_up(b, NULL);
+	assert_int_equal(fs_folder(b, FOLDER, &d), 0);
+	folder_free(d);
+	folder_note_read(b->folders, FOLDER);
+	no_memory = true;
+	for (int i = 0; i < 100; i++)
+		folder_looked_up(b->folders, FOLDER);
+	no_memory = false;
+	workers_drain((struct workers *[]){b->quick}, 1);
+	assert_false(folder_is_warm(b->folders, FOLDER));
+	for (int i = 0; i < 100; i++)
+		folder_looked_up(b->folders, FOLDER);
+	fs_eventually(warm, b);
+}
+
 int main(void)
 {
 #define BENCH(name) cmocka_unit_test_setup_teardown(name, fs_setup, fs_teardown)
@@ -582,6 +635,7 @@ int main(void)
 		BENCH(test_folder__nothing_under_any_prefix_is_no_folder),
 		BENCH(test_folder__files_are_no_folders),
 		BENCH(test_folder__unlisted_and_offline_is_unreachable),
+		BENCH(test_folder__one_cadence_alone_is_no_folder_of_dates),
 		BENCH(test_folder__fixed_ones_need_no_listing),
 		BENCH(test_folder__every_key_is_under_data),
 		BENCH(test_folder__published_csv_shows_once),
@@ -592,6 +646,7 @@ int main(void)
 		BENCH(test_folder__both_listings_are_asked_for_at_once),
 		BENCH(test_folder__sizes_are_looked_up_for_all_once),
 		BENCH(test_folder__is_warm_after_some_look_ups),
+		BENCH(test_folder__warming_without_memory_is_tried_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,6 +167,31 @@ static void test_xattr__file_that_is_cached(void **state)
 	}
 }
 
+/* As in a cache that another origin has filled. */
+static void test_xattr__url_is_of_the_origin_it_came_from(void **state)
+{
+	struct fs_bench *b = *state;
+	struct catalog_cached row;
+	struct store_object *o;
+	char url[300];
+
+	fs_publish_csv(b, KEY, "1,2\n", 4);
+	fs_up(b, NULL);
+	assert_int_equal(fs_open(b, KEY, &o), 0);
+	store_release(o);
+	snprintf(url, sizeof(url), "%s/" KEY, imitation_url(b->im));
+	assert_value(b, KEY, "origin.url", url);
+	assert_int_equal(catalog_cached_get(b->catalog, KEY, &row), 0);
+	assert_string_equal(row.origin, imitation_url(b->im));
+	strcpy(row.origin, "https://elsewhere.example/x");
+	assert_int_equal(catalog_cached_put(b->catalog, KEY, &row), 0);
+	assert_value(b, KEY, "origin.url", "https://elsewhere.example/x/" KEY);
+	/* Rather nothing than a guess. */
+	memset(row.origin, 0, sizeof(row.origin));
+	assert_int_equal(catalog_cached_put(b->catalog, KEY, &row), 0);
+	assert_no_value(b, KEY, "origin.url");
+}
+
 static void test_xattr__file_that_was_refused(void **state)
 {
 	struct fs_bench *b = *state;
@@ -471,6 +496,7 @@ int main(void)
 		BENCH(test_xattr__foreign_names_are_none),
 		BENCH(test_xattr__file_nobody_knows),
 		BENCH(test_xattr__file_that_is_cached),
+		BENCH(test_xattr__url_is_of_the_origin_it_came_from),
 		BENCH(test_xattr__file_that_was_refused),
 		BENCH(test_xattr__times_are_iso_8601),
 		BENCH(test_xattr__folder_tells_of_its_dates),

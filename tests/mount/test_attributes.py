@@ -71,6 +71,32 @@ def test_attributes__of_a_file(t):
     assert 'user.tickfs.cache.state="verified"' in shown
 
 
+def test_attributes__url_is_of_the_origin_that_a_cache_was_filled_from(t):
+    """A mount's own origin is not that of all its cache holds."""
+    first, m, csv = one(t)
+    read(m / PATH)
+    other = klines_key("2024-01-02")
+    assert attr(m / f"{FOLDER}/2024-01-02.csv", "origin.url") == (
+        f"{first.url}/{other}"
+    )
+    m.unmount()
+    second = t.origin(first.root)
+    assert second.url != first.url
+    m.start(origin=second.url, listing=second.listing)
+    assert read(m / PATH) == csv
+    assert attr(m / PATH, "origin.url") == f"{first.url}/{KEY}"
+    assert attr(m / f"data/{KEY[len('data/'):]}.CHECKSUM", "origin.url") == (
+        f"{first.url}/{KEY}.CHECKSUM"
+    )
+    path = m / f"{FOLDER}/2024-01-02.csv"
+    assert attr(path, "origin.url") == f"{second.url}/{other}"
+    read(path)
+    m.unmount()
+    m.start(offline="yes")
+    assert attr(m / PATH, "origin.url") == f"{first.url}/{KEY}"
+    assert attr(path, "origin.url") == f"{second.url}/{other}"
+
+
 @smoke
 def test_attributes__of_a_folder(t):
     _, m, _ = one(t)
@@ -145,6 +171,21 @@ def test_attributes__of_a_file_that_waits_for_nothing(t):
     assert attr(m / PATH, "cache.state") == "absent"
     assert attr(m / PATH, "fetch.bytes_done") == "0"
     assert time.monotonic() - begin < 1
+
+
+def test_attributes__need_neither_size_nor_network(t):
+    """Offline stat(2) of it fails by design; getfattr(1) begins with that."""
+    origin, m, _ = one(t)
+    os.listdir(m / FOLDER)
+    m.unmount()
+    origin.stop()
+    m.start(offline=True)
+    path = m / PATH
+    assert errno_of(os.stat, path) == "ENETUNREACH"
+    assert attr(path, "cache.state") == "absent"
+    assert attr(path, "origin.url") == f"{origin.url}/{KEY}"
+    assert attr(path, "origin.last_modified") == "2023-07-18T04:11:20Z"
+    assert {"origin.url", "origin.etag", "cache.state"} <= names(path)
 
 
 @smoke
