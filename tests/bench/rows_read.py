@@ -6,7 +6,7 @@ import shutil
 import statistics
 
 from measure import quantile, ratio, Result, row, side_by_side, skipped
-from session import Other, PROBE
+from session import Other, PASSTHROUGH, PROBE
 
 MB = 1e6
 # Of a pattern's figure: the slowest tenth of the offsets over the median one.
@@ -143,6 +143,28 @@ def again(s):
         theirs,
         "MB/s",
     )
+    yield from again_by_kernel(s, plain)
+
+
+def again_by_kernel(s, plain):
+    """The same through another FUSE file system, whose daemon does no more
+    than open: what the kernel itself makes of it. For information."""
+    what = "second read, passthrough_ll: MB/s / cat of the extracted file"
+    if not os.path.exists(PASSTHROUGH):
+        yield skipped(what, "no passthrough_ll.c in libfuse3-dev")
+        return
+    other = s.passthrough(os.path.dirname(plain), "cache=always")
+    path = os.path.join(other.point, os.path.basename(plain))
+    s.warm_up(path)
+    a, b = side_by_side(
+        s.sizes.runs,
+        lambda: s.timed("cat", path),
+        lambda: s.timed("cat", plain),
+    )
+    s.done_with(other)
+    size = s.sizes.big_bytes
+    a, b = speed(size, a), speed(size, b)
+    yield ratio(what, a, b, None, a, b, "MB/s")
 
 
 # ---- at random ----

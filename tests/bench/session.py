@@ -118,8 +118,8 @@ class Session(harness.Bench):
         self.mounts.append(m)
         return m
 
-    def passthrough(self, source):
-        options = f"source={source},xattr"
+    def passthrough(self, source, *options):
+        options = ",".join((f"source={source}", "xattr", *options))
         m = Other(self, "passthrough", PASSTHROUGH, "-f", "-o", options)
         self.mounts.append(m)
         return m
