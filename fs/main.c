@@ -48,6 +48,10 @@ enum {
 	 * that. */
 	BYTES_PER_NODE = 1024,
 	PREFILL_DIVISOR = 8,
+	/* Beside the limit: so that with it all is less than twice as much. */
+	BYTES_PER_ADMISSION = 4 << 20,
+	ADMISSIONS_MIN = 4,
+	ADMISSIONS_MAX = 16,
 	MMAP_BYTES = 256 << 10, /* above what a read needs for a moment */
 };
 
@@ -266,6 +270,15 @@ static uint64_t prefill_limit(const struct config *cfg)
 		       : 0;
 }
 
+static unsigned int admissions(const struct config *cfg)
+{
+	uint64_t n = cfg->memory_bytes / BYTES_PER_ADMISSION;
+
+	if (n < ADMISSIONS_MIN)
+		return ADMISSIONS_MIN;
+	return n < ADMISSIONS_MAX ? (unsigned int)n : ADMISSIONS_MAX;
+}
+
 static int make_supply(struct mount *m)
 {
 	const struct config *cfg = m->cfg;
@@ -274,6 +287,7 @@ static int make_supply(struct mount *m)
 		.store = m->store,
 		.quick = m->quick,
 		.heavy = m->heavy,
+		.admissions = admissions(cfg),
 		.run_id = cfg->run_id,
 		.lenient = cfg->lenient,
 		.offline = cfg->offline,

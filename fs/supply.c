@@ -26,11 +26,10 @@ enum {
 	/* A failure is remembered so long at least that those who are woken
 	 * by it still find it when they ask again. */
 	REMEMBER_MIN_MS = 1000,
-	/* Each admission holds buffers of a megabyte or two. One that gets no
-	 * bytes for so long does not count: it must not hold up others. */
-	ADMISSIONS_MAX = 16,
-	ADMISSIONS_CEILING = 64, /* those without bytes included */
+	/* An admission that gets no bytes for so long does not count among
+	 * those that may be under way: it must not hold up others. */
 	STALLED_MS = 2000,
+	CEILING = 4, /* but so many times as many, with those */
 };
 
 /* What is remembered of one key. */
@@ -882,8 +881,8 @@ static int admit_locked(struct object *o, bool recheck)
 /* With s->lock held: may one more begin? */
 static bool is_room_locked(const struct supply *s)
 {
-	return s->admitting - s->stalled < ADMISSIONS_MAX &&
-	       s->admitting < ADMISSIONS_CEILING;
+	return s->admitting - s->stalled < s->cfg.admissions &&
+	       s->admitting < s->cfg.admissions * CEILING;
 }
 
 /* True where it may begin, and then it counts; else it is in the queue. In one

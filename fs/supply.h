@@ -33,6 +33,9 @@ struct supply_config {
 	struct workers *quick;	 /* answers that came */
 	struct workers *heavy;	 /* digests, decode, commit */
 	struct prefill *prefill; /* may be NULL */
+	/* Downloads under way at once, each of INGEST_BYTES (fs/ingest.h); of
+	 * those that get no bytes up to three times as many more. */
+	unsigned int admissions;
 	const char *run_id;
 	bool lenient, offline, has_mirror;
 	uint64_t negative_ttl_ms, revalidate_ms;

@@ -97,6 +97,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 	static const char *const control[] = {"log.jsonl", "status.json", NULL};
 	uint64_t negative = o->negative_ttl_ms ? o->negative_ttl_ms : 300000;
 	struct supply_config sc = {
+		.admissions = 16,
 		.origin = b->origin,
 		.store = b->store,
 		.quick = b->quick,
