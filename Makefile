@@ -215,6 +215,7 @@ uninstall: ## remove what install put there
 clean: ## remove all that was built
 	rm -rf build
 
-# The benchmark mounts below bench/: whoever looks in there keeps that busy.
--include $(shell find $(B) -path $(B)/bench -prune -o -name '*.d' -print \
+# Only of this build: one in a folder of B may be under way, its .d files half
+# written; and the benchmark mounts below bench/, looking there keeps it busy.
+-include $(shell find $(addprefix $(B)/,fs fetch cache tests) -name '*.d' \
 	2>/dev/null)

@@ -9,6 +9,7 @@ run.py can end the ones and undo the others with end_all().
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -50,6 +51,13 @@ def limit(seconds):
         return test
 
     return mark
+
+
+def alone(test):
+    """It bounds how long something takes, or disturbs the whole machine: no
+    other test runs beside it."""
+    test.alone = True
+    return test
 
 
 def root_only(test):
@@ -417,6 +425,14 @@ class Bench:
 
     def sample(self):
         """The generated sample of every dataset, made once."""
+        os.makedirs(os.path.dirname(SAMPLE), exist_ok=True)
+        with open(SAMPLE + ".lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.make_sample()
+        return os.path.join(SAMPLE, "root")
+
+    @staticmethod
+    def make_sample():
         if not os.path.exists(os.path.join(SAMPLE, "complete")):
             subprocess.run(["rm", "-rf", SAMPLE], check=True)
             subprocess.run(
@@ -431,7 +447,6 @@ class Bench:
             )
             with open(os.path.join(SAMPLE, "complete"), "w", encoding="utf-8"):
                 pass
-        return os.path.join(SAMPLE, "root")
 
     def close(self):
         for m in self.mounts:

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Run the mounted tests, one after the other, and print TAP.
+"""Run the mounted tests and print TAP.
 
-    tests/mount/run.py [--smoke] [--list] [-v] [PATTERN...]
+    tests/mount/run.py [--smoke] [--list] [-v] [-j N] [PATTERN...]
 
 A test is a function test_FILE__behaviour of test_FILE.py; patterns are parts
 of names. Each runs in a process and a folder of its own and under a limit;
 one that hangs fails, and what it mounted or started is undone. -v keeps and
-shows the daemon's log of every test, not only of those that fail.
+shows the daemon's log of every test, not only of those that fail. -j runs N
+at a time: they mostly wait. Tests marked as alone, those that bound how long
+something takes, come after all others and by themselves.
 
 TICKFS_BUILD names the build to test (build), TICKFS_REALDATA a folder of real
 archives, TICKFS_KILLS how often the crash tests kill, TICKFS_SEED their seed.
@@ -29,6 +31,7 @@ import harness  # noqa: E402
 
 LIMIT = 60 * (4 if harness.SANITIZED else 1)
 PASSED, SKIPPED, FAILED = range(3)
+HUNG = "hung"
 
 
 def tests():
@@ -78,12 +81,13 @@ def in_child(test, tmp):
 def wait(pid, seconds):
     """Exit status, or None if it did not end in time."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= end:
+            return None
         time.sleep(0.005)
-    return None
 
 
 def comment(text):
@@ -91,25 +95,38 @@ def comment(text):
         print("# " + line)
 
 
-class Runner:
-    def __init__(self, verbose):
-        self.verbose = verbose
-        self.counts = [0, 0, 0]
-        self.number = 0
+class Running:
+    """A test under way."""
+
+    def __init__(self, name, test):
+        self.name = name
+        self.test = test
+        self.seconds = getattr(test, "limit", 0)
+        self.seconds *= 4 if harness.SANITIZED else 1
+        self.seconds = max(LIMIT, self.seconds)
+        self.begin = time.monotonic()
         self.tmp = None
         self.child = None
 
-    def stop(self, *_):
-        if self.tmp:
-            self.clear()
-            self.remove()
-        os._exit(130)
+    def start(self):
+        self.tmp = os.path.realpath(tempfile.mkdtemp(prefix="tickfs-test."))
+        os.chmod(self.tmp, 0o755)
+        sys.stdout.flush()
+        self.child = os.fork()
+        if self.child == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            in_child(self.test, self.tmp)
 
-    def remove(self):
-        # Never through a mount that could not be undone.
-        if not harness.mounts_below(self.tmp):
-            shutil.rmtree(self.tmp, ignore_errors=True)
-        self.tmp = None
+    def took(self):
+        return time.monotonic() - self.begin
+
+    def over(self):
+        """None while it goes on; then its exit status or HUNG."""
+        status = wait(self.child, 0)
+        if status is None and self.took() > self.seconds:
+            return HUNG
+        return status
 
     def clear(self):
         """Kill the test and all it left; in words what that was."""
@@ -123,6 +140,26 @@ class Runner:
             return left
         return []
 
+    def remove(self):
+        # Never through a mount that could not be undone.
+        if self.tmp and not harness.mounts_below(self.tmp):
+            shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+class Runner:
+    def __init__(self, verbose):
+        self.verbose = verbose
+        self.counts = [0, 0, 0]
+        self.number = 0
+        self.running = []
+        self.slowest = []  # (seconds, name)
+
+    def stop(self, *_):
+        for running in self.running:
+            running.clear()
+            running.remove()
+        os._exit(130)
+
     def say(self, verdict, name, why=""):
         self.number += 1
         self.counts[verdict] += 1
@@ -132,41 +169,47 @@ class Runner:
             line += f" # SKIP {why}"
         print(line, flush=True)
 
-    def run(self, name, test):
-        self.tmp = os.path.realpath(tempfile.mkdtemp(prefix="tickfs-test."))
-        os.chmod(self.tmp, 0o755)
-        begin = time.monotonic()
-        sys.stdout.flush()
-        self.child = os.fork()
-        if self.child == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            in_child(test, self.tmp)
-        seconds = getattr(test, "limit", 0)
-        seconds = max(LIMIT, seconds * (4 if harness.SANITIZED else 1))
-        status = wait(self.child, seconds)
-        left = self.clear()
-        if status is None:
-            wait(self.child, 10)
-            comment(f"{name} hung: over {seconds} s")
+    def run(self, tests, at_once):
+        waiting = list(tests)
+        while waiting or self.running:
+            while waiting and len(self.running) < at_once:
+                # Where a signal finds it before it has started anything.
+                self.running.append(Running(*waiting.pop(0)))
+                self.running[-1].start()
+            for running in list(self.running):
+                status = running.over()
+                if status is not None:
+                    self.end(running, status)
+            time.sleep(0.005)
+
+    def end(self, running, status):
+        left = running.clear()
+        if status == HUNG:
+            wait(running.child, 10)
+            comment(f"{running.name} hung: over {running.seconds} s")
         elif status == PASSED and left:
-            comment(f"{name} left behind: {', '.join(left)}")
+            comment(f"{running.name} left behind: {', '.join(left)}")
             status = FAILED
         verdict = status if status in (PASSED, SKIPPED) else FAILED
-        why = harness.read_text(os.path.join(self.tmp, "skip"))
-        self.say(verdict, name, why)
+        why = harness.read_text(os.path.join(running.tmp, "skip"))
+        self.say(verdict, running.name, why)
         if verdict == FAILED or self.verbose:
-            self.show()
-            comment(f"{time.monotonic() - begin:.1f} s")
-        self.child = None
-        self.remove()
+            self.show(running)
+            comment(f"{running.took():.1f} s")
+        self.slowest.append((running.took(), running.name))
+        self.running.remove(running)
+        running.remove()
 
-    def show(self):
-        comment(harness.read_text(os.path.join(self.tmp, "output")))
-        for log in sorted(glob.glob(os.path.join(self.tmp, "*.log"))):
+    def show(self, running):
+        comment(harness.read_text(os.path.join(running.tmp, "output")))
+        for log in sorted(glob.glob(os.path.join(running.tmp, "*.log"))):
             lines = harness.read_text(log).splitlines()
             comment(f"--- {os.path.basename(log)}, {len(lines)} lines")
             comment("\n".join(lines if self.verbose else lines[-25:]))
+
+    def show_slowest(self):
+        for seconds, name in sorted(self.slowest, reverse=True)[:10]:
+            comment(f"{seconds:.1f} s {name}")
 
 
 def in_fixed_layout():
@@ -181,6 +224,7 @@ def main():
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N")
     parser.add_argument("pattern", nargs="*")
     arguments = parser.parse_args()
 
@@ -210,11 +254,16 @@ def main():
         if not why and not os.path.exists(f"{harness.BUILD}/{program}"):
             print(f"Bail out! {harness.BUILD}/{program} is not built")
             return 1
-    for name, test in chosen:
-        if why:
+    if why:
+        for name, _ in chosen:
             runner.say(SKIPPED, name, why)
-        else:
-            runner.run(name, test)
+    elif arguments.jobs < 2:
+        runner.run(chosen, 1)
+    else:
+        alone = [c for c in chosen if getattr(c[1], "alone", False)]
+        runner.run([c for c in chosen if c not in alone], arguments.jobs)
+        runner.run(alone, 1)
+    runner.show_slowest()
     passed, skipped, failed = runner.counts
     print(f"# {passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0

@@ -7,7 +7,7 @@ import re
 import time
 
 from archives import Tree, klines_key, rows
-from harness import attr, errno_of, read, run, smoke
+from harness import alone, attr, errno_of, read, run, smoke
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 DATE = "2024-01-01"
@@ -163,6 +163,7 @@ def test_attributes__all_listed_are_small(t):
         assert f.read() == read(m / PATH)
 
 
+@alone
 def test_attributes__of_a_file_that_waits_for_nothing(t):
     """A call waits neither for network nor for decode."""
     origin, m, _ = one(t)

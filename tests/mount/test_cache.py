@@ -9,6 +9,7 @@ import time
 from archives import Tree, klines_key
 from harness import (
     BUILD,
+    alone,
     attr,
     drop_page_cache,
     errno_of,
@@ -305,6 +306,7 @@ def test_cache__second_daemon_is_refused_with_the_holders_pid(t):
     assert str(m.process.pid) in result.stdout + result.stderr, result
 
 
+@alone
 @smoke
 def test_cache__offline_serves_what_it_has_seen(t):
     csvs = folder_of(t, 3, 30000)

@@ -9,6 +9,7 @@ import time
 from archives import Tree, klines_key, rows, zip_bytes
 from harness import (
     SANITIZED,
+    alone,
     attr,
     elapsed,
     errno_of,
@@ -154,6 +155,7 @@ def sizes_by(command, folder):
     return {line.split()[-1]: int(line.split()[4]) for line in lines}
 
 
+@alone
 @limit(240)
 def test_listing__ls_l_of_3300_days_is_one_batch(t):
     delay = 0.020
@@ -205,6 +207,7 @@ def test_listing__attributes_that_come_with_names_are_whole(t):
     assert sizes_by(["ls", "-lU"], folder) == sizes
 
 
+@alone
 @limit(240)
 def test_listing__colours_are_one_batch_too(t):
     delay = 0.020

@@ -21,6 +21,7 @@ from archives import (
 from harness import (
     SANITIZED,
     Skip,
+    alone,
     attr,
     drop_page_cache,
     errno_of,
@@ -402,6 +403,7 @@ def interleaved(path, csv):
         os.close(b)
 
 
+@alone
 @smoke
 def test_reading__nothing_is_inflated_twice(t):
     """In whatever order a file is read that the pool can hold."""

@@ -8,6 +8,7 @@ import time
 from archives import Tree, klines_key, rows
 from harness import (
     SANITIZED,
+    alone,
     attr,
     drop_page_cache,
     limit,
@@ -80,6 +81,7 @@ def each_within_bound(m, ready):
     assert max(took.values()) < BOUND, took
 
 
+@alone
 @smoke
 @limit(120)
 def test_waiting__getattr_opendir_and_256_opens_delay_nobody(t):
@@ -111,6 +113,7 @@ def test_waiting__getattr_opendir_and_256_opens_delay_nobody(t):
     assert opendir_job.error() in (None, "ENOENT")
 
 
+@alone
 @limit(120)
 def test_waiting__64_reads_delay_no_ready_file(t):
     """serve=early comes later; so reads wait for decoding only. Keep all
@@ -166,6 +169,7 @@ def waiting_reader(t, m, origin, held):
     return process
 
 
+@alone
 @smoke
 def test_waiting__kill_and_ctrl_c_end_a_waiting_reader_at_once(t):
     origin, m, ready, csvs = slow_folder(t, 1)
@@ -188,6 +192,7 @@ def test_waiting__kill_and_ctrl_c_end_a_waiting_reader_at_once(t):
     assert read(m / f"{FOLDER}/{day(0)}.csv") == csvs[0]
 
 
+@alone
 @smoke
 def test_waiting__one_gives_up_the_other_gets_the_file(t):
     origin, m, _, csvs = slow_folder(t, 1)
@@ -204,6 +209,7 @@ def test_waiting__one_gives_up_the_other_gets_the_file(t):
     assert origin.requests("object", key) == 1
 
 
+@alone
 @smoke
 def test_waiting__unmount_ends_who_waits(t):
     origin, m, _, _ = slow_folder(t, 1)

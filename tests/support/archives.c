@@ -11,12 +11,13 @@
 
 #include <cmocka.h>
 
+#include "tests/support/scratch.h"
+
 void archives_create(struct archives *a, const char *groups)
 {
 	char command[256];
 
-	snprintf(a->path, sizeof(a->path), "/tmp/tickfs-test-XXXXXX");
-	assert_non_null(mkdtemp(a->path));
+	a->path = scratch_create();
 	a->dirfd = open(a->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(a->dirfd >= 0);
 	if (!*groups)
@@ -28,11 +29,8 @@ void archives_create(struct archives *a, const char *groups)
 
 void archives_remove(struct archives *a)
 {
-	char command[128];
-
 	close(a->dirfd);
-	snprintf(command, sizeof(command), "rm -rf %s", a->path);
-	assert_int_equal(system(command), 0);
+	scratch_remove(a->path);
 }
 
 int archives_open(const struct archives *a, const char *name, uint64_t *size)

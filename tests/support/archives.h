@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct archives {
-	char path[64];
+	char *path;
 	int dirfd;
 };
 

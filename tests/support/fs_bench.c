@@ -17,12 +17,13 @@
 #include <cmocka.h>
 
 #include "fs/observe.h"
+#include "tests/support/scratch.h"
 
 /* ---- up and down ---- */
 
 void fs_begin(struct fs_bench *b)
 {
-	struct imitation_config cfg = {.root = b->root};
+	struct imitation_config cfg = {0};
 	char why[256];
 
 	*b = (struct fs_bench){0};
@@ -30,23 +31,22 @@ void fs_begin(struct fs_bench *b)
 	 * anew at each mktime(3), under a lock that TSan does not know. */
 	setenv("TZ", "UTC0", 1);
 	tzset();
-	strcpy(b->dir, "/tmp/tickfs-test-XXXXXX");
-	assert_non_null(mkdtemp(b->dir));
-	snprintf(b->root, sizeof(b->root), "%s/origin", b->dir);
-	snprintf(b->cache, sizeof(b->cache), "%s/cache", b->dir);
+	b->dir = scratch_create();
+	b->root = scratch_path(b->dir, "origin");
+	b->cache = scratch_path(b->dir, "cache");
 	assert_int_equal(mkdir(b->root, 0755), 0);
+	cfg.root = b->root;
 	if (imitation_start(&b->im, &cfg, why, sizeof(why)))
 		fail_msg("no imitated origin: %s", why);
 }
 
 void fs_end(struct fs_bench *b)
 {
-	char command[64];
-
 	fs_down(b);
 	imitation_stop(b->im);
-	snprintf(command, sizeof(command), "rm -rf %s", b->dir);
-	assert_int_equal(system(command), 0);
+	scratch_remove(b->dir);
+	free(b->root);
+	free(b->cache);
 }
 
 static void make_origin(struct fs_bench *b, const struct fs_options *o)
@@ -230,7 +230,7 @@ void *fs_zip(const struct fs_member *members, size_t n, size_t *len)
 void fs_publish(struct fs_bench *b, const char *key, const void *data,
 		size_t len)
 {
-	char path[2048], temporary[80];
+	char path[2048], temporary[2048];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/%s", b->root, key);

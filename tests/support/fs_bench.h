@@ -37,7 +37,7 @@ struct fs_options {
 };
 
 struct fs_bench {
-	char dir[32], root[48], cache[48];
+	char *dir, *root, *cache;
 	struct imitation *im;
 	/* NULL while down. */
 	struct origin *origin;
