@@ -615,7 +615,8 @@ static int read_header(struct checkpoints_builder *b, int fd, uint64_t bit)
 /*
  * The header of the dynamic block the decoder is in: the last in this span
  * that changed the codes, or else the one this span began with. A header that
- * repeats the codes of the one before is not seen, and does not matter.
+ * repeats the codes of the one before is not seen, and does not matter: of a
+ * span that begins without a header of its own the decoder knows no codes.
  *
  * That step is decoded again, in steps that become smaller. A header is longer
  * than the last of them, one byte, so that the decoder then stands at its
@@ -654,6 +655,7 @@ static int capture(struct checkpoints_builder *b, int fd)
 	if (resume_at_boundary(&inf->state)) {
 		inf->header.n = 0;
 		resume_capture_boundary(&inf->next, &inf->state, inf->zpos);
+		resume_forget_codes(&inf->state);
 		return 0;
 	}
 	block = resume_block(&inf->state, &inf->scratch);
@@ -663,10 +665,13 @@ static int capture(struct checkpoints_builder *b, int fd)
 	} else {
 		inf->header.n = 0;
 	}
-	if (!err)
-		resume_capture_block(&inf->next, &inf->state, inf->zpos, block,
-				     &inf->header);
-	return err;
+	if (err)
+		return err;
+	resume_capture_block(&inf->next, &inf->state, inf->zpos, block,
+			     &inf->header);
+	if (block == RESUME_STORED)
+		resume_forget_codes(&inf->state);
+	return 0;
 }
 
 /* ---- the hunt for the end of a span ---- */

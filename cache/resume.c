@@ -77,6 +77,12 @@ bool resume_same_codes(const struct inflate_state *a,
 		       sizeof(a->dist_huff_code));
 }
 
+void resume_forget_codes(struct inflate_state *s)
+{
+	memset(&s->lit_huff_code, 0, sizeof(s->lit_huff_code));
+	memset(&s->dist_huff_code, 0, sizeof(s->dist_huff_code));
+}
+
 enum resume_block resume_block(const struct inflate_state *s,
 			       struct inflate_state *scratch)
 {

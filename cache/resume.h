@@ -51,6 +51,10 @@ bool resume_start(struct inflate_state *s, const struct resume_point *p);
 /* Is @s between two blocks? */
 bool resume_at_boundary(const struct inflate_state *s);
 
+/* Between blocks or inside a stored one: @s knows no codes before it comes to
+ * the next header, so that they change with it. */
+void resume_forget_codes(struct inflate_state *s);
+
 /* The bit of the stream where @s stands, when it has consumed @zpos bytes and
  * given out all it has decoded. */
 uint64_t resume_bit(const struct inflate_state *s, uint64_t zpos);

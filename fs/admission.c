@@ -903,6 +903,8 @@ static void commit(struct admission *a, enum verdict v)
 	struct checkpoints_id id = {.size = a->meta.size};
 	int err;
 
+	/* They are the published bytes, also should they not be kept. */
+	prefill_end(a->fill, true);
 	fill_info(a, v);
 	memcpy(id.sha256, a->info.sha256, sizeof(id.sha256));
 	err = ingest_seal(a->ingest, &id);
@@ -1199,7 +1201,7 @@ static void run(struct work *work)
 		a->result.reason = a->reason;
 		a->result.changed = a->changed;
 		leave_staging(a);
-		prefill_end(a->fill, !a->result.err);
+		prefill_end(a->fill, false);
 		a->done(a->arg, &a->result);
 		admission_free(a);
 		return;

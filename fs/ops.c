@@ -353,10 +353,9 @@ static int reply_open(struct call *c, struct file *f)
 	struct node *n = c->node;
 
 	c->fi.fh = (uint64_t)(uintptr_t)f;
-	c->fi.keep_cache = 1;
 	c->fi.noflush = 1;
 	parked_disarm(c);
-	prefill_opened(o->prefill, n);
+	c->fi.keep_cache = prefill_opened(o->prefill, n);
 	if (fuse_reply_open(c->req, &c->fi) == -ENOENT) {
 		/* Interrupted: no RELEASE will come. */
 		prefill_closed(o->prefill, n);
@@ -425,21 +424,19 @@ static int open_object(struct call *c, const struct tree_target *tg,
 
 /* The kernel may have the bytes of who waits as they come; only if it knows how
  * many there are, since it would take them for news of that. */
-static void offer_pages(struct call *c, const struct tree_target *tg,
-			const struct tree_file *f)
+static bool may_prefill(struct call *c, const struct tree_target *tg,
+			const struct tree_file *f, struct prefill_reader *r)
 {
-	struct ops *o = c->fs;
-	struct prefill_reader r = {
+	uint64_t told;
+	int64_t mtime;
+
+	*r = (struct prefill_reader){
 		.node = c->node,
 		.etag = f->etag,
 		.stream = stream_of(tg, f),
 		.size = f->size,
 	};
-	uint64_t told;
-	int64_t mtime;
-
-	if (node_was_told(c->node, &told, &mtime) && told == f->size)
-		supply_offer(o->supply, tg->key, &r);
+	return node_was_told(c->node, &told, &mtime) && told == f->size;
 }
 
 static int try_open(struct call *c, struct parked *p)
@@ -447,6 +444,7 @@ static int try_open(struct call *c, struct parked *p)
 	struct ops *o = c->fs;
 	struct store_object *obj;
 	struct tree_target tg;
+	struct prefill_reader r;
 	struct tree_file f;
 	int err;
 
@@ -463,9 +461,9 @@ static int try_open(struct call *c, struct parked *p)
 	if (!err)
 		err = check_version(c, &f);
 	if (!err)
-		err = supply_open(o->supply, tg.key, waiter_of(p), &obj);
-	if (err == -EINPROGRESS && p)
-		offer_pages(c, &tg, &f);
+		err = supply_open(o->supply, tg.key, waiter_of(p),
+				  may_prefill(c, &tg, &f, &r) ? &r : NULL,
+				  &obj);
 	return err ? err : open_object(c, &tg, &f, obj);
 }
 

@@ -113,6 +113,11 @@ static int store(struct prefill_fill *f, uint64_t off, const void *buf,
 	if (!session)
 		return -ENOTCONN;
 	v.buf[0].mem = (void *)buf;
+	/* Pages of an earlier open may be in a pipe or a socket by now: those
+	 * must not be written over. */
+	if (!f->given)
+		fuse_lowlevel_notify_inval_inode(session, (fuse_ino_t)f->node,
+						 0, 0);
 	f->given = true;
 	err = fuse_lowlevel_notify_store(session, (fuse_ino_t)f->node,
 					 (off_t)off, &v, 0);
@@ -171,18 +176,20 @@ static void leave_locked(struct prefill_fill *f)
 	node_forget(n->table, n, 1);
 }
 
-void prefill_opened(struct prefill *p, struct node *n)
+bool prefill_opened(struct prefill *p, struct node *n)
 {
 	struct prefill_fill *f;
+	bool keeps;
 
 	pthread_mutex_lock(&p->lock);
 	n->handles++;
 	f = n->fill;
 	if (f)
 		f->refs++;
+	keeps = p->session != NULL;
 	pthread_mutex_unlock(&p->lock);
 	if (!f)
-		return;
+		return keeps;
 	pthread_mutex_lock(&f->lock);
 	if (f->active) {
 		take_back_locked(f);
@@ -190,6 +197,7 @@ void prefill_opened(struct prefill *p, struct node *n)
 	}
 	pthread_mutex_unlock(&f->lock);
 	fill_put(f);
+	return keeps;
 }
 
 void prefill_closed(struct prefill *p, struct node *n)
@@ -230,7 +238,8 @@ void prefill_offer(struct prefill_fill *f, const struct prefill_reader *r)
 	if (!f || !*r->etag || strlen(r->etag) >= sizeof(f->etag) || !r->size)
 		return;
 	p = f->p;
-	pthread_mutex_lock(&f->lock);
+	if (pthread_mutex_trylock(&f->lock))
+		return; /* it has one, or has just lost it */
 	pthread_mutex_lock(&p->lock);
 	if (!f->active && !f->ended && !r->node->fill && !r->node->handles &&
 	    r->size <= p->limit - p->reserved) {
@@ -239,13 +248,11 @@ void prefill_offer(struct prefill_fill *f, const struct prefill_reader *r)
 		r->node->fill = f;
 		f->node = r->node;
 		f->active = true;
-	}
-	pthread_mutex_unlock(&p->lock);
-	if (f->active && f->node == r->node) {
 		strcpy(f->etag, r->etag);
 		f->stream = r->stream;
 		f->size = r->size;
 	}
+	pthread_mutex_unlock(&p->lock);
 	pthread_mutex_unlock(&f->lock);
 }
 

@@ -11,15 +11,18 @@
  *     anything but the fill's own good end.
  *   - What was given is dropped again, before anyone is woken, when the fill
  *     ends without a verdict that serves, when it begins again, and when it
- *     gives up the node.
+ *     gives up the node. After prefill_stop(), when that can't be done any
+ *     more, no open() keeps what is there.
+ *   - What lay in the cache before is dropped when a fill begins, so that no
+ *     page is written over: it may be in somebody's pipe.
  *
  * So a page is there after open() only if the archive was admitted; those that
  * were not given are read as ever. The kernel drops pages nobody has read when
  * it wants memory, before those that somebody did.
  *
- * All may be called on any thread. A call waits for another one's notice to the
- * kernel, up to a span long, and for nothing else. NULL for a fill is fine
- * everywhere: nothing happens.
+ * All may be called on any thread. _offer() never waits. The others wait for
+ * notices to the kernel: a span (a millisecond), or, where pages are dropped,
+ * the file (0.3 ms a MiB). NULL for a fill is fine everywhere: nothing happens.
  */
 #ifndef FS_PREFILL_H
 #define FS_PREFILL_H
@@ -57,8 +60,8 @@ struct prefill_reader {
 };
 
 /* Counts the open handles of a node: before OPEN is answered, and when RELEASE
- * comes. */
-void prefill_opened(struct prefill *p, struct node *n);
+ * comes. Returns whether the kernel may keep the pages it has. */
+bool prefill_opened(struct prefill *p, struct node *n);
 void prefill_closed(struct prefill *p, struct node *n);
 
 /* ---- what is decoded ---- */
@@ -67,8 +70,7 @@ void prefill_closed(struct prefill *p, struct node *n);
 struct prefill_fill *prefill_fill_create(struct prefill *p);
 void prefill_fill_free(struct prefill_fill *f);
 
-/* @r's open() waits for this. The first is served; of others it is not known
- * whether they have the same node. */
+/* @r's open() will wait for this; the first one is served. */
 void prefill_offer(struct prefill_fill *f, const struct prefill_reader *r);
 
 /* What will be decoded from now on is of version @etag. */
@@ -79,7 +81,8 @@ void prefill_begin(struct prefill_fill *f, const char *etag);
 int prefill_bytes(void *fill, unsigned int stream, uint64_t off,
 		  const void *buf, size_t len);
 
-/* The verdict: may what was given be read? Nothing is given after it. */
+/* The verdict: may what was given be read? Nothing is given after it, and a
+ * second one changes nothing. */
 void prefill_end(struct prefill_fill *f, bool serves);
 
 #endif

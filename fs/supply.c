@@ -644,7 +644,8 @@ static void copy_facts_locked(const struct object *o, struct supply_facts *out)
 	snprintf(out->etag, sizeof(out->etag), "%s", o->facts.etag);
 }
 
-static int fetch_locked(struct object *o, bool recheck, struct waiter *w);
+static int fetch_locked(struct object *o, bool recheck, struct waiter *w,
+			const struct prefill_reader *r);
 static void pump_queue(struct supply *s);
 static void leave_place(struct object *o);
 static void list_fetching(struct object *o, bool begins);
@@ -661,7 +662,7 @@ static int facts_offline_locked(struct object *o, struct waiter *w)
 	store_release(c);
 	if (err && err != -EUCLEAN)
 		return -ENETUNREACH;
-	return w ? fetch_locked(o, true, w) : -EINPROGRESS;
+	return w ? fetch_locked(o, true, w, NULL) : -EINPROGRESS;
 }
 
 /* Under lock. */
@@ -683,7 +684,7 @@ static int facts_locked(struct object *o, enum supply_need need,
 	if (!w)
 		return -EINPROGRESS;
 	if (o->no_tail)
-		return fetch_locked(o, false, w);
+		return fetch_locked(o, false, w, NULL);
 	if (!start_size_locked(o))
 		return -ENOMEM;
 	waitlist_add(&o->sized, w);
@@ -917,8 +918,20 @@ static void leave_place(struct object *o)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* Under lock: @w, whose bytes may be given to @r, waits for what is under way.
+ * Whoever is listed may be woken and gone at once: so that comes last. */
+static int await_locked(struct object *o, struct waiter *w,
+			const struct prefill_reader *r)
+{
+	if (r)
+		prefill_offer(o->fill, r);
+	waitlist_add(&o->opened_by, w);
+	return -EINPROGRESS;
+}
+
 /* Under lock: into the cache with it; -EINPROGRESS once @w waits. */
-static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
+static int fetch_locked(struct object *o, bool recheck, struct waiter *w,
+			const struct prefill_reader *r)
 {
 	int err;
 
@@ -933,8 +946,7 @@ static int fetch_locked(struct object *o, bool recheck, struct waiter *w)
 			return err;
 		}
 	}
-	waitlist_add(&o->opened_by, w);
-	return -EINPROGRESS;
+	return await_locked(o, w, r);
 }
 
 /* Begins one that waited; those nobody waits for any more are left out. */
@@ -1015,6 +1027,7 @@ static bool serves_locked(struct object *o, struct store_object *c)
 
 /* Under lock. */
 static int open_locked(struct object *o, struct waiter *w,
+		       const struct prefill_reader *r,
 		       struct store_object **out)
 {
 	struct store_object *c = NULL;
@@ -1037,10 +1050,8 @@ static int open_locked(struct object *o, struct waiter *w,
 		return -EBADMSG;
 	if (!w)
 		return -EINPROGRESS;
-	if (o->admission || o->queued) {
-		waitlist_add(&o->opened_by, w);
-		return -EINPROGRESS;
-	}
+	if (o->admission || o->queued)
+		return await_locked(o, w, r);
 	if (err != -EUCLEAN) {
 		err = remembered_locked(o);
 		if (err)
@@ -1050,13 +1061,13 @@ static int open_locked(struct object *o, struct waiter *w,
 		/* The size is told before the bytes come. */
 		if (!o->known && !o->no_tail)
 			return facts_locked(o, SUPPLY_OBJECT, w, &ignored);
-		return fetch_locked(o, false, w);
+		return fetch_locked(o, false, w, r);
 	}
-	return fetch_locked(o, true, w);
+	return fetch_locked(o, true, w, r);
 }
 
 int supply_open(struct supply *s, const char *key, struct waiter *w,
-		struct store_object **out)
+		const struct prefill_reader *r, struct store_object **out)
 {
 	struct object *o;
 	int err;
@@ -1067,24 +1078,10 @@ int supply_open(struct supply *s, const char *key, struct waiter *w,
 	if (!o)
 		return -ENOMEM;
 	pthread_mutex_lock(&o->lock);
-	err = open_locked(o, w, out);
+	err = open_locked(o, w, r, out);
 	pthread_mutex_unlock(&o->lock);
 	object_put(o);
 	return err;
-}
-
-void supply_offer(struct supply *s, const char *key,
-		  const struct prefill_reader *r)
-{
-	struct object *o = object_get(s, key, false);
-
-	if (!o)
-		return;
-	pthread_mutex_lock(&o->lock);
-	if (o->admission || o->queued)
-		prefill_offer(o->fill, r);
-	pthread_mutex_unlock(&o->lock);
-	object_put(o);
 }
 
 int supply_heal(struct supply *s, struct store_object *damaged,
@@ -1115,7 +1112,7 @@ int supply_heal(struct supply *s, struct store_object *damaged,
 			store_release(c);
 		}
 	}
-	err = open_locked(o, w, out);
+	err = open_locked(o, w, NULL, out);
 	pthread_mutex_unlock(&o->lock);
 	if (!err && strcmp(store_object_info(*out)->etag, info->etag) != 0) {
 		store_release(*out);

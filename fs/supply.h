@@ -75,14 +75,11 @@ int supply_members(struct supply *s, const char *key, struct waiter *w,
 /*
  * supply_open() - the current version of @key, verified (or accepted), pinned:
  * the caller's to store_release(). 0, -EINPROGRESS, or errors.
+ * @r: what is downloaded while @w waits may be given to it (fs/prefill.h); or
+ * NULL
  */
 int supply_open(struct supply *s, const char *key, struct waiter *w,
-		struct store_object **out);
-
-/* @r is an open() that waits for supply_open() of @key: what is downloaded may
- * be given to it already (fs/prefill.h). */
-void supply_offer(struct supply *s, const char *key,
-		  const struct prefill_reader *r);
+		const struct prefill_reader *r, struct store_object **out);
 
 /*
  * supply_heal() - @o's bytes failed a check while being read. Gets the same

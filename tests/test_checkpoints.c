@@ -199,10 +199,22 @@ static void
 test_checkpoints__every_span_of_any_kind_of_stream_is_exact(void **state)
 {
 	static const char *const names[] = {
-		"csv",	      "small-blocks", "fixed",	     "stored-blocks",
-		"stored",     "zeros",	      "long-blocks", "whole-spans",
-		"one-byte",   "mixed-0",      "mixed-1",     "mixed-2",
+		"csv",
+		"small-blocks",
+		"fixed",
+		"stored-blocks",
+		"stored",
+		"zeros",
+		"long-blocks",
+		"whole-spans",
+		"one-byte",
+		"mixed-0",
+		"mixed-1",
+		"mixed-2",
 		"descriptor",
+		"same-codes",
+		"same-codes-too",
+		"same-codes-apart",
 	};
 
 	(void)state;
@@ -493,7 +505,7 @@ static void test_checkpoints__an_index_does_not_depend_on_growth(void **state)
 		"csv",	      "small-blocks", "fixed",	     "stored-blocks",
 		"stored",     "zeros",	      "long-blocks", "whole-spans",
 		"one-byte",   "mixed-0",      "mixed-1",     "mixed-2",
-		"descriptor", "several",
+		"descriptor", "several",      "same-codes",  "same-codes-apart",
 	};
 	static const uint64_t steps[] = {9973, 131072, 1000003, UINT64_MAX};
 

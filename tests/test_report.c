@@ -99,7 +99,7 @@ static void test_report__status_tells_of_downloads(void **state)
 	assert_int_equal(fs_facts(b, KEY, SUPPLY_CSV, &f), 0);
 	fs_rules(b, "[{\"key\": \"*.zip\", \"hold\": \"it\"}]");
 	fs_waiter_begin(&w);
-	assert_int_equal(supply_open(b->supply, KEY, &w.waiter, &o),
+	assert_int_equal(supply_open(b->supply, KEY, &w.waiter, NULL, &o),
 			 -EINPROGRESS);
 	assert_int_equal(imitation_held(b->im, "it", 1, FS_PATIENCE_MS), 1);
 	j = status(b);

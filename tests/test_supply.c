@@ -141,7 +141,8 @@ static void test_supply__without_a_waiter_nothing_is_asked(void **state)
 	fs_up(b, NULL);
 	assert_int_equal(supply_facts(b->supply, KEY, SUPPLY_CSV, NULL, &f),
 			 -EINPROGRESS);
-	assert_int_equal(supply_open(b->supply, KEY, NULL, &o), -EINPROGRESS);
+	assert_int_equal(supply_open(b->supply, KEY, NULL, NULL, &o),
+			 -EINPROGRESS);
 	fs_down(b);
 	assert_int_equal(fs_requests(b, NULL).all, 0);
 	published_free(&p);
@@ -384,15 +385,16 @@ static void test_supply__one_download_for_many_waiters(void **state)
 	fs_rules(b, "[{\"key\": \"*.zip\", \"hold\": \"it\"}]");
 	for (int i = 0; i < 20; i++) {
 		fs_waiter_begin(&w[i]);
-		assert_int_equal(supply_open(b->supply, KEY, &w[i].waiter, &o),
+		assert_int_equal(supply_open(b->supply, KEY, &w[i].waiter, NULL,
+					     &o),
 				 -EINPROGRESS);
 	}
 	assert_int_equal(imitation_held(b->im, "it", 1, FS_PATIENCE_MS), 1);
 	imitation_release(b->im, "it", 0);
 	for (int i = 0; i < 20; i++) {
 		assert_int_equal(fs_wait(&w[i]), 0);
-		assert_int_equal(supply_open(b->supply, KEY, &w[i].waiter, &o),
-				 0);
+		assert_int_equal(
+			supply_open(b->supply, KEY, &w[i].waiter, NULL, &o), 0);
 		/* and all share what was acquired first */
 		if (first)
 			assert_ptr_equal(o, first);
@@ -455,7 +457,8 @@ static void test_supply__admissions_under_way_are_bounded(void **state)
 	for (int i = 0; i < BATCH; i++) {
 		batch_key(i, key);
 		fs_waiter_begin(&w[i]);
-		assert_int_equal(supply_open(b->supply, key, &w[i].waiter, &o),
+		assert_int_equal(supply_open(b->supply, key, &w[i].waiter, NULL,
+					     &o),
 				 -EINPROGRESS);
 	}
 	assert_int_equal(fetches(b), 16);
@@ -473,8 +476,8 @@ static void test_supply__admissions_under_way_are_bounded(void **state)
 		batch_key(i, key);
 		if (i < BATCH - 1) {
 			assert_int_equal(fs_wait(&w[i]), 0);
-			assert_int_equal(supply_open(b->supply, key, NULL, &o),
-					 0);
+			assert_int_equal(
+				supply_open(b->supply, key, NULL, NULL, &o), 0);
 			store_release(o);
 		}
 		fs_waiter_end(&w[i]);
@@ -498,13 +501,14 @@ static void test_supply__waiters_in_line_get_their_turn(void **state)
 		fs_waiter_begin(&w[i]);
 	for (int i = 0; i < BATCH; i++) {
 		batch_key(i, key);
-		supply_open(b->supply, key, &w[i].waiter, &o);
+		supply_open(b->supply, key, &w[i].waiter, NULL, &o);
 	}
 	for (int i = 0; i < BATCH; i++) {
 		batch_key(i, key);
 		do {
 			assert_int_equal(fs_wait(&w[i]), 0);
-			err = supply_open(b->supply, key, &w[i].waiter, &o);
+			err = supply_open(b->supply, key, &w[i].waiter, NULL,
+					  &o);
 		} while (err == -EINPROGRESS);
 		assert_int_equal(err, 0);
 		store_release(o);
@@ -528,7 +532,8 @@ static void test_supply__waiters_are_woken_with_the_error(void **state)
 		    "  \"status\": 403}]");
 	for (int i = 0; i < 5; i++) {
 		fs_waiter_begin(&w[i]);
-		assert_int_equal(supply_open(b->supply, KEY, &w[i].waiter, &o),
+		assert_int_equal(supply_open(b->supply, KEY, &w[i].waiter, NULL,
+					     &o),
 				 -EINPROGRESS);
 	}
 	assert_int_equal(imitation_held(b->im, "it", 1, FS_PATIENCE_MS), 1);
@@ -553,7 +558,7 @@ static void test_supply__cached_object_needs_no_origin(void **state)
 	fs_down(b);
 	imitation_reset(b->im);
 	fs_up(b, &offline);
-	assert_int_equal(supply_open(b->supply, KEY, NULL, &o), 0);
+	assert_int_equal(supply_open(b->supply, KEY, NULL, NULL, &o), 0);
 	assert_true(fs_same(o, p.zip, p.len));
 	store_release(o);
 	assert_int_equal(supply_facts(b->supply, KEY, SUPPLY_CSV, NULL, &f), 0);
@@ -657,7 +662,7 @@ static void test_supply__abandoned_download_goes_on_later(void **state)
 	assert_int_equal(fs_facts(b, KEY, SUPPLY_CSV, &f), 0);
 	fs_rules(b, "[{\"key\": \"*.zip\", \"stall_after\": 100000}]");
 	fs_waiter_begin(&w);
-	assert_int_equal(supply_open(b->supply, KEY, &w.waiter, &o),
+	assert_int_equal(supply_open(b->supply, KEY, &w.waiter, NULL, &o),
 			 -EINPROGRESS);
 	fs_eventually(has_come, &part);
 	waitlist_cancel(&w.waiter);
@@ -697,15 +702,15 @@ static void test_supply__download_someone_waits_for_goes_on(void **state)
 		    "  \"hold\": \"it\"}]");
 	fs_waiter_begin(&gone);
 	fs_waiter_begin(&stays);
-	supply_open(b->supply, KEY, &gone.waiter, &o);
-	supply_open(b->supply, KEY, &stays.waiter, &o);
+	supply_open(b->supply, KEY, &gone.waiter, NULL, &o);
+	supply_open(b->supply, KEY, &stays.waiter, NULL, &o);
 	assert_int_equal(imitation_held(b->im, "it", 1, FS_PATIENCE_MS), 1);
 	waitlist_cancel(&gone.waiter);
 	assert_int_equal(fs_wait(&gone), -EINTR);
 	supply_abandon(b->supply, KEY);
 	imitation_release(b->im, "it", 0);
 	assert_int_equal(fs_wait(&stays), 0);
-	assert_int_equal(supply_open(b->supply, KEY, NULL, &o), 0);
+	assert_int_equal(supply_open(b->supply, KEY, NULL, NULL, &o), 0);
 	assert_true(fs_same(o, p.zip, p.len));
 	store_release(o);
 	assert_int_equal(fs_requests(b, NAME ".zip").ranges, 0);
@@ -730,7 +735,8 @@ static void test_supply__late_comer_is_not_cancelled(void **state)
 	for (int i = 0; i < 20; i++) {
 		fs_rules(b, "[{\"key\": \"*.zip\", \"stall_after\": 100000}]");
 		fs_waiter_begin(&w);
-		assert_int_equal(supply_open(b->supply, KEY, &w.waiter, &o),
+		assert_int_equal(supply_open(b->supply, KEY, &w.waiter, NULL,
+					     &o),
 				 -EINPROGRESS);
 		fs_eventually(has_come, &part);
 		waitlist_cancel(&w.waiter);
@@ -766,7 +772,7 @@ static void test_supply__end_answers_who_waits(void **state)
 	fs_rules(b, "[{\"hold\": \"all\"}]");
 	fs_waiter_begin(&tail);
 	fs_waiter_begin(&open);
-	assert_int_equal(supply_open(b->supply, KEY, &open.waiter, &o),
+	assert_int_equal(supply_open(b->supply, KEY, &open.waiter, NULL, &o),
 			 -EINPROGRESS);
 	assert_int_equal(supply_facts(b->supply, PLAIN, SUPPLY_OBJECT,
 				      &tail.waiter, &f),
@@ -798,7 +804,7 @@ static void test_supply__republished_archive_is_fetched_anew(void **state)
 	assert_int_equal(fs_open(b, KEY, &before), 0);
 	publish(b, 2, 6000, &q);
 	/* As long as nobody has seen it, the old one is current. */
-	assert_int_equal(supply_open(b->supply, KEY, NULL, &o), 0);
+	assert_int_equal(supply_open(b->supply, KEY, NULL, NULL, &o), 0);
 	store_release(o);
 	assert_int_equal(metrics_get(METRIC_REPUBLISHED), seen);
 
@@ -933,7 +939,8 @@ static void test_supply__old_cached_object_is_checked_behind(void **state)
 	fs_up(b, NULL);
 	age_two_days(b);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(supply_open(b->supply, KEY, NULL, &o), 0);
+		assert_int_equal(supply_open(b->supply, KEY, NULL, NULL, &o),
+				 0);
 		assert_true(fs_same(o, p.zip, p.len));
 		store_release(o);
 	}
@@ -961,7 +968,7 @@ static void test_supply__confirmed_object_is_not_checked_again(void **state)
 	fs_up(b, NULL);
 	age_two_days(b);
 	imitation_reset(b->im);
-	assert_int_equal(supply_open(b->supply, KEY, NULL, &o), 0);
+	assert_int_equal(supply_open(b->supply, KEY, NULL, NULL, &o), 0);
 	store_release(o);
 	fs_eventually(was_confirmed, b);
 	assert_opens(b, &p);
@@ -993,7 +1000,7 @@ static void test_supply__failed_check_costs_nothing(void **state)
 	fs_up(b, NULL);
 	age_two_days(b);
 	imitation_reset(b->im);
-	assert_int_equal(supply_open(b->supply, KEY, NULL, &o), 0);
+	assert_int_equal(supply_open(b->supply, KEY, NULL, NULL, &o), 0);
 	store_release(o);
 	fs_eventually(was_asked, b); /* with both retries */
 	assert_opens(b, &p);
@@ -1378,7 +1385,7 @@ static void test_supply__downloads_under_way_are_told(void **state)
 	assert_int_equal(fs_facts(b, KEY, SUPPLY_CSV, &f), 0);
 	fs_rules(b, "[{\"key\": \"*.zip\", \"hold\": \"it\"}]");
 	fs_waiter_begin(&w);
-	assert_int_equal(supply_open(b->supply, KEY, &w.waiter, &o),
+	assert_int_equal(supply_open(b->supply, KEY, &w.waiter, NULL, &o),
 			 -EINPROGRESS);
 	assert_int_equal(imitation_held(b->im, "it", 1, FS_PATIENCE_MS), 1);
 	supply_each_fetch(b->supply, see_fetch, &seen);

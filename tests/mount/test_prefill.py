@@ -5,6 +5,8 @@ import errno
 import io
 import mmap
 import os
+import random
+import signal
 import time
 import zipfile
 
@@ -283,6 +285,77 @@ def test_prefill__reader_that_is_killed(t):
     assert read(m / PATH) == csv
     drop_page_cache(m / PATH)
     assert read(m / PATH) == csv
+
+
+class Alarm(Exception):
+    pass
+
+
+def interrupted(path, seed, seconds):
+    """Opens that give up after some hundred microseconds."""
+    rng = random.Random(seed)
+
+    def ring(*_):
+        raise Alarm
+
+    signal.signal(signal.SIGALRM, ring)
+    tries = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        tries += 1
+        try:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(3e-5, 8e-4), 0.05)
+            os.close(os.open(path, os.O_RDONLY))
+            time.sleep(1)
+        except Alarm:
+            pass
+    return tries
+
+
+def test_prefill__openers_that_give_up(t):
+    tree = Tree(t.folder("origin"))
+    csv = tree.klines(DATE, rows(50000, 18))
+    origin = t.origin()
+    origin.rules({"kind": "object", "key": KEY, "hold_after": 1500000,
+                  "hold": "gate"})
+    m = t.mount(origin, prefill="1G")
+    os.stat(m / PATH)
+    stays = t.job(read, m / PATH)
+    origin.wait_held(1)
+    jobs = [t.job(interrupted, m / PATH, seed, 3) for seed in range(6)]
+    for job in jobs:
+        assert job.result(20) > 100
+    origin.release("gate")
+    assert stays.result(10) == csv
+    assert read(m / PATH) == csv
+
+
+def test_prefill__bytes_in_a_pipe_stay_as_they_are(t):
+    """splice() puts the pages themselves there. They are not written over when
+    the archive is fetched again, damaged, after its file was closed."""
+    tree = Tree(t.folder("origin"))
+    csvs = {f"2024-01-{day:02}": rows(30000, day) for day in range(1, 8)}
+    for date, csv in csvs.items():
+        tree.klines(date, csv, stored=True)
+    good = csvs[DATE]
+    with open(tree.path(KEY), "rb") as f:
+        at = damage(good, f.read())
+    origin = t.origin()
+    m = t.mount(origin, prefill="1G", negative_ttl="1s", quota="16M")
+    assert read(m / PATH) == good
+    fd = os.open(m / PATH, os.O_RDONLY)
+    out, into = os.pipe()
+    spliced = os.splice(fd, into, 32768, offset_src=0)
+    os.close(fd)
+    assert spliced > 5000
+    for date, csv in csvs.items():
+        time.sleep(1.1)  # times of use are whole seconds
+        if date != DATE:
+            assert read(f"{m.point}/{FOLDER}/{date}.csv") == csv
+    assert attr(m / PATH, "cache.state") == "absent"
+    origin.rules({"kind": "object", "key": KEY, "flip_at": at})
+    assert errno_of(read, m / PATH) == "EBADMSG"
+    assert os.read(out, spliced) == good[:spliced]
 
 
 @limit(120)

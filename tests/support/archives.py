@@ -305,6 +305,14 @@ def compressible():
     one("zeros", zeros, deflate(zeros, 9, 9))
     matches = long_matches(9 * MiB, 4)
     one("long-blocks", matches, deflate(matches, 9, 9))
+    # Block after block with the codes of the one before.
+    zeros = bytes(12 * MiB)
+    one("same-codes", zeros, deflate(zeros, 6, 2))
+    same = b"0.5,1,2,3\n" * 1200000
+    one("same-codes-too", same, deflate(same, 6, 3))
+    # And with an empty stored block between.
+    raw = deflate(matches[:700000], 6, 9, end=zlib.Z_SYNC_FLUSH)
+    one("same-codes-apart", matches[:700000] * 9, raw * 9 + b"\x03\x00")
 
 
 def main():

@@ -445,7 +445,7 @@ int fs_facts(struct fs_bench *b, const char *key, enum supply_need need,
 
 int fs_open(struct fs_bench *b, const char *key, struct store_object **out)
 {
-	ASK(supply_open(b->supply, key, &w.waiter, out));
+	ASK(supply_open(b->supply, key, &w.waiter, NULL, out));
 }
 
 int fs_heal(struct fs_bench *b, struct store_object *o,
