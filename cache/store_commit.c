@@ -16,8 +16,6 @@
 #include "cache/disk.h"
 #include "cache/store_priv.h"
 
-#define QUARANTINE_FILE_MAX (UINT64_C(1) << 30)
-
 /* ---- leaving ---- */
 
 /* The bytes are no longer staged, and neither is what was said of them. */
@@ -271,7 +269,7 @@ int store_staging_quarantine(struct store_staging *sg,
 	struct store *st = sg->st;
 	struct catalog_cached row;
 	uint64_t bytes = store_blocks(atomic_load(&sg->bytes)) + 4096;
-	bool keep_bytes = bytes <= QUARANTINE_FILE_MAX;
+	bool keep_bytes = bytes <= store_quarantine_max(st);
 	int err;
 
 	if (sg->gone || !info_ok(info))

@@ -164,6 +164,8 @@ int store_free_disk(struct store *st, uint64_t bytes);
 void store_keep_room(struct store *st);
 /* Everything under the cache folder. */
 int store_used(struct store *st, uint64_t *bytes);
+/* What quarantine/ may hold: 1 GiB, or an eighth of a smaller quota. */
+uint64_t store_quarantine_max(const struct store *st);
 /* Drops oldest first until @room bytes are free in quarantine/ and nothing in
  * it is older than @oldest. */
 void store_age_quarantine(struct store *st, uint64_t room, int64_t oldest);

@@ -16,6 +16,9 @@ enum {
 	/* What the file system must have freed before a write that failed is
 	 * tried again. */
 	FULL_BYTES = 16 << 20,
+	/* Of the quota: what was refused is not evicted for what is wanted,
+	 * so it must not take all of it. */
+	QUARANTINE_SHARE = 8,
 };
 #define QUARANTINE_BYTES (UINT64_C(1) << 30)
 
@@ -358,7 +361,7 @@ static int age_one(void *arg, const char *key, const struct catalog_cached *row)
 	int err;
 
 	if (row->verified_at >= a->oldest &&
-	    add_sat(a->bytes, a->room) <= QUARANTINE_BYTES)
+	    add_sat(a->bytes, a->room) <= store_quarantine_max(a->st))
 		return 1;
 	err = store_drop_quarantined(a->st, key);
 	if (err) {
@@ -369,6 +372,13 @@ static int age_one(void *arg, const char *key, const struct catalog_cached *row)
 	a->bytes = sub_sat(a->bytes, row->disk_bytes);
 	store_emit(a->st, STORE_EVENT_EXPIRED, key, row->disk_bytes, 0, NULL);
 	return 0;
+}
+
+uint64_t store_quarantine_max(const struct store *st)
+{
+	uint64_t share = st->cfg.quota_bytes / QUARANTINE_SHARE;
+
+	return share < QUARANTINE_BYTES ? share : QUARANTINE_BYTES;
 }
 
 void store_age_quarantine(struct store *st, uint64_t room, int64_t oldest)

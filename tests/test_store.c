@@ -1187,6 +1187,33 @@ static void test_store__quarantine_has_a_limit(void **state)
 	assert_true(exists(p, "quarantine/c.zip.reason.json"));
 }
 
+static void test_store__quarantine_leaves_the_quota_to_good_ones(void **state)
+{
+	struct place *p = *state;
+	const off_t large = 600 << 10;
+
+	p->cfg.quota_bytes = 8 << 20; /* an eighth: 1 MiB */
+	shut(p);
+	stage_sparse(p, "staging/a.zip.partial", large);
+	stage_sparse(p, "staging/b.zip.partial", large);
+	stage_sparse(p, "staging/c.zip.partial", 2 * large);
+	assert_int_equal(open_store(p), 0);
+	refuse(p, "a.zip", 1000);
+	assert_true(exists(p, "quarantine/a.zip"));
+	refuse(p, "b.zip", 2000);
+	assert_false(exists(p, "quarantine/a.zip"));
+	assert_true(exists(p, "quarantine/b.zip"));
+	refuse(p, "c.zip", 3000);
+	assert_false(exists(p, "quarantine/c.zip"));
+	assert_true(exists(p, "quarantine/c.zip.reason.json"));
+	/* A smaller one at the next start. */
+	p->cfg.quota_bytes = 4 << 20;
+	shut(p);
+	assert_int_equal(open_store(p), 0);
+	store_tick(p->st, 3000);
+	assert_false(exists(p, "quarantine/b.zip"));
+}
+
 /* ---- threads ---- */
 
 enum { THREADS = 6, ROUNDS = 12, KEYS = 4 };
@@ -1327,6 +1354,7 @@ int main(int argc, char **argv)
 		TEST(test_store__quarantine_leaves_the_old_version),
 		TEST(test_store__quarantine_ends_after_30_days),
 		TEST(test_store__quarantine_has_a_limit),
+		TEST(test_store__quarantine_leaves_the_quota_to_good_ones),
 		TEST(test_store__many_threads_get_right_bytes),
 	};
 
