@@ -159,7 +159,8 @@ int store_stage(struct store *st, const char *key, struct store_staging **out);
  * Its row and index are dropped. The staging has the ETag of the row only if
  * the bytes are still exactly those of the row (their SHA-256 is computed for
  * that); else "" and UINT64_MAX. The same holds for where they are from.
- * -ENOENT where there is none.
+ * -ENOENT where there is none; -EIO where it can't be read, and then it stays
+ * where it is.
  */
 int store_recheck(struct store *st, const char *key,
 		  struct store_staging **out);

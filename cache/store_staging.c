@@ -210,24 +210,34 @@ out:
  * The row may be of another version than the file: its last commit may have
  * been lost with the power. So it is believed only if the digest agrees.
  */
-static int label(struct store_staging *sg, const struct catalog_cached *row)
+static int label(struct store_staging *sg, const struct catalog_cached *row,
+		 const unsigned char *digest)
 {
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	int err;
-
-	if (atomic_load(&sg->bytes) != row->size)
+	if (atomic_load(&sg->bytes) != row->size ||
+	    memcmp(digest, row->sha256, sizeof(row->sha256)) != 0)
 		return 0;
-	err = digest_file(sg->fd, digest);
-	/* A file that can't be read has no known version, either. */
-	if (err && err != -ENOMEM)
-		return 0;
-	if (err || memcmp(digest, row->sha256, sizeof(row->sha256)) != 0)
-		return err;
 	memcpy(sg->etag, row->etag, sizeof(sg->etag));
 	memcpy(sg->origin, row->origin, sizeof(sg->origin));
 	sg->last_modified = row->last_modified;
 	atomic_store(&sg->size, row->size);
 	return sidecar_write(sg);
+}
+
+/* The digest of the object as it lies there, all of which is read for it: what
+ * the disk does not give back is not touched. */
+static int digest_object(struct store_staging *sg, unsigned char *digest)
+{
+	int fd, err;
+
+	fd = openat(sg->st->objects, sg->key,
+		    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP
+			       ? -ENOENT
+			       : -errno;
+	err = digest_file(fd, digest);
+	close(fd);
+	return err && err != -ENOMEM ? -EIO : err;
 }
 
 static int move_back(struct store_staging *sg)
@@ -266,6 +276,7 @@ static int move_back(struct store_staging *sg)
 
 int store_recheck(struct store *st, const char *key, struct store_staging **out)
 {
+	unsigned char digest[EVP_MAX_MD_SIZE];
 	struct catalog_cached row;
 	struct store_staging *sg;
 	bool has_row;
@@ -275,14 +286,17 @@ int store_recheck(struct store *st, const char *key, struct store_staging **out)
 	if (err)
 		return err == -EINVAL ? -ENOENT : err;
 	has_row = catalog_object_get(st->catalog, key, &row) == 0;
-	store_object_retire(st, key);
-	err = move_back(sg);
+	err = digest_object(sg, digest);
+	if (!err) {
+		store_object_retire(st, key);
+		err = move_back(sg);
+	}
 	if (!err)
 		err = open_partial(sg);
 	if (!err)
 		sg->pinned = has_row && row.pinned;
 	if (!err && has_row)
-		err = label(sg, &row);
+		err = label(sg, &row, digest);
 	if (err) {
 		store_staging_close(sg);
 		return err;

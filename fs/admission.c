@@ -444,7 +444,9 @@ static int open_staging(struct admission *a)
 			a->local = true;
 			return 0;
 		}
-		if (err != -ENOENT)
+		/* What can't be read stays where it is until there is
+		 * something in its place. */
+		if (err != -ENOENT && (err != -EIO || a->env.offline))
 			return err;
 		a->recheck = false;
 	}
@@ -694,7 +696,7 @@ static bool do_follow(struct admission *a)
 	arrived = a->arrived;
 	pthread_mutex_unlock(&a->lock);
 	more = ingest_follow(a->ingest, arrived, STEP_BYTES);
-	if (more == -EIO && (a->local || a->resumed)) {
+	if (more == -EIO && (a->local || a->resumed) && !a->env.offline) {
 		/* The disk lost what an earlier attempt left on it. */
 		start_over(a);
 		return true;

@@ -526,7 +526,7 @@ static int heal(struct call *c, struct parked *p)
 	damaged = file_object(c->file);
 	if (!damaged || c->healed >= HEALS_MAX) {
 		store_release(damaged);
-		return -EBADMSG;
+		return c->damage;
 	}
 	c->healing = true;
 	err = supply_heal(o->supply, damaged, waiter_of(p), &again);
@@ -557,6 +557,7 @@ static int read_on(struct call *c, struct parked *p)
 			return -EINPROGRESS;
 		if (!is_damage(r) || (p && p->direct))
 			return r;
+		c->damage = r;
 		file_done(&c->bytes, false);
 		r = heal(c, p);
 		if (r)
@@ -572,6 +573,8 @@ static int read_bytes(struct call *c, struct parked *p)
 	c->woken = 0;
 	if (r < 0 && (c->healing || !is_damage(r)))
 		return r;
+	if (is_damage(r) && !c->healing)
+		c->damage = r;
 	if (c->healing || is_damage(r)) {
 		file_done(&c->bytes, false);
 		r = heal(c, p);

@@ -54,6 +54,7 @@ struct call {
 	struct file_bytes bytes;
 	int woken;	     /* what the waiter was woken with */
 	unsigned int healed; /* READ: times the file was fetched again */
+	int damage;	     /* READ: what was wrong the last time */
 	bool healing;	     /* READ: that is being waited for */
 	struct parked *parked;
 };

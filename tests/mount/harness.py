@@ -288,8 +288,10 @@ class Origin:
 class Mount:
     """tickfs in the foreground on a folder of its own."""
 
-    def __init__(self, bench, origin, name="mnt", cache="cache", **options):
+    def __init__(self, bench, origin, name="mnt", cache="cache",
+                 environment=None, **options):
         self.bench = bench
+        self.environment = environment or {}
         self.point = bench.folder(name)
         self.cache = bench.folder(cache) if "/" not in cache else cache
         self.log = bench.file(name + ".log")
@@ -330,7 +332,8 @@ class Mount:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(os.environ, TMPDIR=self.bench.tmp),
+                env=dict(os.environ, TMPDIR=self.bench.tmp,
+                         **self.environment),
             )
         self.bench.note(self.process.pid)
 

@@ -392,3 +392,63 @@ def test_cache__foreign_and_unsafe_folders_are_refused(t):
         )
         assert result.returncode != 0, cache
         assert cache in result.stdout + result.stderr, result
+
+
+def unreadable(t, where, **options):
+    """A cached CSV on a disk that stops giving back what lies at @where
+    while the file of the switch is there."""
+    tree = Tree(t.folder("origin"))
+    csv = tree.klines("2024-01-01", noise(300000, 77))
+    origin = t.origin()
+    switch = t.file("switch")
+    m = t.mount(origin, prefill="off", environment={
+        "LD_PRELOAD": os.path.join(BUILD, "badread.so"),
+        "BADREAD_SWITCH": switch,
+        "BADREAD_PATH": where,
+    })
+    path = f"{m.point}/{FOLDER}/2024-01-01.csv"
+    assert read(path) == csv
+    m.remount(**options)
+    return m, origin, path, csv, switch
+
+
+def fails(path, switch, times):
+    with open(switch, "w", encoding="ascii"):
+        pass
+    for _ in range(times):
+        assert errno_of(read, path) == "EIO"
+
+
+def test_cache__unreadable_disk_loses_nothing_offline(t):
+    m, _, path, csv, switch = unreadable(t, "*.zip?(.partial)", offline=True)
+    fails(path, switch, 3)
+    m.remount()
+    fails(path, switch, 2)
+    os.unlink(switch)
+    assert read(path) == csv
+    m.remount()
+    assert read(path) == csv
+    assert attr(path, "cache.state") == "verified"
+
+
+def test_cache__unreadable_disk_is_asked_for_no_more_than_it_helps(t):
+    m, origin, path, csv, switch = unreadable(t, "*.zip?(.partial)")
+    origin.reset()
+    fails(path, switch, 3)
+    # Each of the three might have been healed by it.
+    assert origin.stats()["requests"] <= 3 * 2 + 3, origin.stats()
+    os.unlink(switch)
+    assert read(path) == csv
+
+
+def test_cache__unreadable_object_is_fetched_again(t):
+    """What lies in objects/ can't be read, whatever is put there; what is
+    downloaded can."""
+    m, origin, path, csv, switch = unreadable(t, "*/objects/*.zip")
+    fails(path, switch, 2)
+    os.unlink(switch)
+    assert read(path) == csv
+    # And offline nothing was lost by it.
+    origin.stop()
+    m.remount(offline=True)
+    assert read(path) == csv
