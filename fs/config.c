@@ -199,6 +199,7 @@ static int set_fuse_option(struct parse *p, size_t i, const char *value)
 				    "%s=%.80s: give bytes from 4096 to "
 				    "1048576, e.g. %s=131072",
 				    name, value, name);
+		p->c->max_read = (unsigned int)bytes; /* it alone has one */
 	}
 	copy = strdup(kind == FUSE_NONE ? "" : value);
 	if (!copy)
@@ -236,6 +237,10 @@ static int apply(struct parse *p, const char *name, const char *value)
 		if (strcmp(name, fuse_options[i].name) == 0)
 			return set_fuse_option(p, i, value);
 	if (is_mount_word(name))
+		return 0;
+	/* What there is; "early" is for a version to come. */
+	if (strcmp(name, "serve") == 0 && value &&
+	    strcmp(value, "verified") == 0)
 		return 0;
 	if (is_later(name))
 		return fail(p, -EINVAL,

@@ -40,6 +40,7 @@ struct config {
 	char *log; /* a file's path; NULL: stderr */
 	enum log_level log_level;
 
+	unsigned int max_read; /* bytes; 0: not given */
 	/*
 	 * What goes to fuse_session_new() as the one value of "-o", whole and
 	 * escaped: "ro,fsname=SOURCE,subtype=tickfs", then those of libfuse's

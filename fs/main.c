@@ -424,6 +424,7 @@ static void fill_ops(struct mount *m)
 		.uid = getuid(),
 		.gid = getgid(),
 		.mounted_at = when_now(),
+		.max_read = m->cfg->max_read ? m->cfg->max_read : OPS_MAX_READ,
 		.on_ready = on_ready,
 		.ready_arg = m,
 	};
@@ -436,14 +437,14 @@ static int make_session(struct mount *m)
 	char *options = NULL;
 	int err = -ENOMEM;
 
-	if (asprintf(&options, "%s,nosuid,nodev,max_read=%d", cfg->fuse_options,
-		     OPS_MAX_READ) < 0)
+	fill_ops(m);
+	if (asprintf(&options, "%s,nosuid,nodev,max_read=%u", cfg->fuse_options,
+		     m->ops.max_read) < 0)
 		return -ENOMEM;
 	if (fuse_opt_add_arg(&args, "tickfs") ||
 	    fuse_opt_add_arg(&args, "-o") || fuse_opt_add_arg(&args, options) ||
 	    (cfg->debug && fuse_opt_add_arg(&args, "-d")))
 		goto out;
-	fill_ops(m);
 	m->session =
 		fuse_session_new(&args, &ops_table, sizeof(ops_table), &m->ops);
 	err = m->session ? 0 : -EINVAL;

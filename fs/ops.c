@@ -932,7 +932,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
 	conn->max_background = OPS_MAX_BACKGROUND;
 	conn->congestion_threshold = OPS_MAX_BACKGROUND;
-	conn->max_read = OPS_MAX_READ;
+	conn->max_read = o->max_read;
 	conn->max_readahead = OPS_MAX_READ;
 	conn->want |= conn->capable &
 		      (FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);

@@ -43,6 +43,7 @@ struct ops {
 	uid_t uid;
 	gid_t gid;
 	int64_t mounted_at;
+	unsigned int max_read; /* bytes a READ may ask for */
 	/* Called once the kernel has answered INIT. */
 	void (*on_ready)(void *arg);
 	void *ready_arg;

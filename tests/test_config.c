@@ -266,6 +266,14 @@ static void test_config__help_and_version_need_nothing_else(void **state)
 	config_free(c);
 }
 
+static void test_config__the_only_way_to_serve_is_accepted(void **state)
+{
+	struct config *c = parsed("tickfs /m -o cache=/c,serve=verified");
+
+	(void)state;
+	config_free(c);
+}
+
 static void test_config__words_of_mount_are_accepted(void **state)
 {
 	struct config *c = parsed(
@@ -327,6 +335,7 @@ static void test_config__wrong_options_say_what_is_allowed(void **state)
 		{"/m -o origin=http://h/#a", "\"#\""},
 		{"/m -o mirror=x:y:z", "or none"},
 		{"/m -o serve=early", "serve: not in this version"},
+		{"/m -o serve", "serve: not in this version"},
 		{"/m -o segments=4", "not in this version"},
 		{"/m -o bandwidth=1M", "not in this version"},
 		{"/m -o budget=1G", "not in this version"},
@@ -790,6 +799,7 @@ int main(void)
 		TEST(test_config__the_last_of_two_counts),
 		TEST(test_config__flags_may_be_joined_and_dashes_end_them),
 		TEST(test_config__help_and_version_need_nothing_else),
+		TEST(test_config__the_only_way_to_serve_is_accepted),
 		TEST(test_config__words_of_mount_are_accepted),
 		TEST(test_config__wrong_options_say_what_is_allowed),
 		TEST(test_config__no_message_controls_a_terminal),

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from archives import Tree
+from archives import Tree, rows
 from harness import (
     BUILD,
     Skip,
@@ -327,3 +327,15 @@ def test_options__busy_mount_survives_a_refused_unmount(t):
     assert os.pread(fd, 10, 0)
     os.close(fd)
     assert errno_of(os.stat, m / PATH) is None
+
+
+def test_options__max_read_is_the_largest_request(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01", rows(30000, 1))
+    origin = t.origin()
+    for given, shown in ((None, 1048576), (65536, 65536)):
+        m = t.mount(origin, name=f"m{shown}", cache=f"c{shown}",
+                    max_read=given, prefill="off")
+        with open("/proc/self/mounts", encoding="utf-8") as f:
+            mine = [line for line in f if f" {m.point} " in line]
+        assert f"max_read={shown}" in mine[0], mine
+        assert read(m / PATH) == csv
