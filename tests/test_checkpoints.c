@@ -222,6 +222,17 @@ test_checkpoints__every_span_of_any_kind_of_stream_is_exact(void **state)
 		check_archive(names[i]);
 }
 
+static void test_checkpoints__a_window_that_begins_with_zeros(void **state)
+{
+	char name[32];
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		snprintf(name, sizeof(name), "zero-window-%d", i);
+		check_archive(name);
+	}
+}
+
 static void test_checkpoints__reads_at_any_offset_in_any_order(void **state)
 {
 	struct object o;
@@ -1170,6 +1181,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			test_checkpoints__every_span_of_any_kind_of_stream_is_exact),
+		cmocka_unit_test(
+			test_checkpoints__a_window_that_begins_with_zeros),
 		cmocka_unit_test(
 			test_checkpoints__reads_at_any_offset_in_any_order),
 		cmocka_unit_test(
