@@ -581,5 +581,44 @@ class Runs(unittest.TestCase):
             self.assertEqual(at, [len(lines)])
 
 
+class Tap(unittest.TextTestResult):
+    """One line a test, as scripts/test counts them; what went wrong before
+    it."""
+
+    def __init__(self, stream, descriptions, verbosity):
+        super().__init__(stream, descriptions, 0)
+
+    def say(self, verdict, test, why=""):
+        print(f"{verdict} {self.testsRun} - "
+              f"{test.id().removeprefix('__main__.')}{why}", flush=True)
+
+    def comment(self, text):
+        for line in text.rstrip().splitlines():
+            print("# " + line)
+
+    def addSuccess(self, test):
+        self.say("ok", test)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.say("ok", test, f" # SKIP {reason}")
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.comment(self._exc_info_to_string(err, test))
+        self.say("not ok", test)
+
+    addError = addFailure
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err:
+            self.comment(self._exc_info_to_string(err, test))
+            self.say("not ok", subtest)
+
+    def printErrors(self):
+        pass  # said already
+
+
 if __name__ == "__main__":
-    unittest.main()
+    unittest.main(testRunner=unittest.TextTestRunner(resultclass=Tap))
