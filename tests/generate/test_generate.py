@@ -492,6 +492,14 @@ class Runs(unittest.TestCase):
         self.assertTrue(filecmp.cmp(f"{one}/manifest.json",
                                     f"{two}/manifest.json", shallow=False))
 
+    def test_folder_may_be_relative(self):
+        """zip(1) runs in a folder of its own."""
+        key = self.ARCHIVES[2]
+        subprocess.run(
+            [sys.executable, os.path.join(HERE, "generate.py"), "here",
+             "--archive", key], check=True, cwd=self.root)
+        self.assertTrue(os.path.exists(f"{self.root}/here/{key}"))
+
     def test_other_seed_other_bytes(self):
         entries = [self.make(seed, *self.keys_of(), "--seed", seed)[1]
                    for seed in ("1", "2")]
