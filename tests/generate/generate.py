@@ -253,6 +253,7 @@ def parse_arguments():
                    "before)")
     p.add_argument("--seed", type=int, default=0)
     args = p.parse_args()
+    args.dir = os.path.abspath(args.dir)  # zip runs in another folder
     if not (args.sample or args.hazards or args.huge or args.defect
             or args.symbols or args.days or args.archive):
         p.error("nothing to make; --sample is a good start")

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pickle
+import pwd
 import select
 import signal
 import subprocess
@@ -65,6 +66,22 @@ def root_only(test):
     def wrapped(t):
         if os.geteuid() != 0:
             raise Skip("needs root")
+        test(t)
+
+    return wrapped
+
+
+def own_namespace(test):
+    """Needs mounts of its own: root, and not in a bare chroot."""
+
+    @functools.wraps(test)
+    def wrapped(t):
+        result = subprocess.run(
+            ["unshare", "-m", "true"], capture_output=True, text=True,
+            timeout=10, check=False,
+        )
+        if result.returncode:
+            raise Skip(f"no mount namespace: {result.stderr.strip()}")
         test(t)
 
     return wrapped
@@ -394,6 +411,21 @@ class Mount:
 # ---- one test's place ----
 
 
+# /dev/fuse is the root user's alone in many a container; a folder of the
+# test's own can hold another one.
+AS_USER = """
+set -e
+mount -t tmpfs -o mode=755,dev tmpfs "$1"
+mknod -m 666 "$1/fuse" c 10 229
+mount --bind "$1/fuse" /dev/fuse
+shift
+gid=$1 script=$2
+shift 2
+exec setpriv --reuid=nobody --regid="$gid" --clear-groups \\
+    sh -ec ': >"$HOME/began"'"$script" sh "$@"
+"""
+
+
 class Bench:
     """Given to each test as `t`."""
 
@@ -450,6 +482,40 @@ class Bench:
             )
             with open(os.path.join(SAMPLE, "complete"), "w", encoding="utf-8"):
                 pass
+
+    # Another user; for root to call.
+
+    def home(self):
+        """The ordinary user's, who is nobody."""
+        home = self.folder("home")
+        self.give("home")
+        return home
+
+    def give(self, name):
+        """A file or folder, and all in it, to the ordinary user."""
+        try:
+            user = pwd.getpwnam("nobody")
+        except KeyError:
+            raise Skip("no user nobody") from None
+        run("chown", "-R", f"{user.pw_uid}:{user.pw_gid}", self.file(name))
+
+    def as_ordinary_user(self, script, *args, within=60, **environment):
+        """Run a script of sh(1) as who may mount with fusermount3 only, in
+        mounts of its own. Returns how it ended."""
+        if not os.path.lexists("/etc/mtab"):
+            raise Skip("no /etc/mtab, which fusermount3 -u asks for")
+        home = self.home()
+        result = subprocess.run(
+            ["unshare", "-m", "sh", "-c", AS_USER, "sh", self.folder("dev"),
+             str(pwd.getpwnam("nobody").pw_gid), script, *args],
+            capture_output=True, text=True, timeout=within, check=False,
+            env=dict(os.environ, HOME=home, **environment),
+        )
+        if "Operation not permitted" in result.stderr and not os.path.exists(
+            home + "/began"
+        ):
+            raise Skip("may not make a mount namespace here")
+        return result
 
     def close(self):
         for m in self.mounts:

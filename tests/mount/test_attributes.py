@@ -7,7 +7,7 @@ import re
 import time
 
 from archives import Tree, klines_key, rows
-from harness import alone, attr, errno_of, read, run, smoke
+from harness import TOP, alone, attr, errno_of, read, run, smoke
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 DATE = "2024-01-01"
@@ -133,6 +133,33 @@ def test_attributes__of_the_root(t):
     assert int(attr(root, "process.rss_bytes")) > 1 << 20
     version = run(m.command()[0], "--version").decode()
     assert attr(root, "version") in version
+
+
+def in_manual(heading):
+    """The attributes that man/tickfs.1 describes under a heading."""
+    with open(os.path.join(TOP, "man/tickfs.1"), encoding="utf-8") as f:
+        text = f.read()
+    section = re.search(
+        rf"^\.SS {heading}\n(.*?)^\.S[SH] ", text, re.M | re.S
+    )[1]
+    heads = re.findall(r"^\.TP\n\.BR? (.*)$", section, re.M)
+    return {name for head in heads for name in re.findall(r"[\w.]{3,}", head)}
+
+
+@smoke
+def test_attributes__manual_names_all_of_them(t):
+    _, m, _ = one(t)
+    read(m / PATH)
+    os.listdir(m / FOLDER)
+    assert names(m / PATH) == in_manual("Of a file")
+    assert names(m / FOLDER) == in_manual("Of a folder")
+    assert names(m.point) == in_manual("Of the mount point")
+    # Files of other kinds have no others.
+    for path in (KEY, KEY + ".CHECKSUM", os.path.dirname(KEY), ".tickfs",
+                 ".tickfs/status.json", "spot", "data"):
+        assert names(m / path) <= (
+            in_manual("Of a file") | in_manual("Of a folder")
+        ), path
 
 
 @smoke

@@ -249,6 +249,32 @@ def test_cache__full_disk_is_enospc_and_loses_nothing(t):
 
 
 @root_only
+@limit(120)
+def test_cache__min_free_evicts_least_recently_used(t):
+    csvs = folder_of(t, 8, 2 << 20)
+    dates = sorted(csvs)
+    disk = t.folder("disk")
+    run("mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", disk)
+    # The quota of 50G is far away.
+    m = t.mount(t.origin(), cache=disk + "/cache", min_free="12M")
+    for date in dates[:4]:
+        assert read(csv_path(m, date)) == csvs[date]
+    time.sleep(1.1)  # last uses are kept to the second
+    assert read(csv_path(m, dates[0])) == csvs[dates[0]]
+    for date in dates[4:]:
+        time.sleep(1.1)
+        assert read(csv_path(m, date)) == csvs[date]
+        free = os.statvfs(disk)
+        assert free.f_bavail * free.f_frsize >= 12 << 20, date
+    assert dates[1] not in cached(m)
+    assert dates[7] in cached(m)
+    assert int(attr(m.point, "cache.evictions")) >= 1
+    assert read(csv_path(m, dates[1])) == csvs[dates[1]]
+    m.unmount()
+    unmount(disk)
+
+
+@root_only
 def test_cache__disk_filled_by_others_is_enospc_then_heals(t):
     csvs = folder_of(t, 2, 1 << 20)
     disk = t.folder("disk")

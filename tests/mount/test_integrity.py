@@ -1,6 +1,7 @@
 """Design section 3: no byte that was not published, and what became of it."""
 
 import glob
+import hashlib
 import json
 import os
 import random
@@ -51,6 +52,35 @@ def test_integrity__good_archive_is_verified(t):
         assert sha256(f.read()) == digest
     with open(f"{m.cache}/objects/{KEY}.CHECKSUM", encoding="ascii") as f:
         assert f.read().split()[0] == digest
+
+
+@smoke
+def test_integrity__etag_of_an_upload_in_parts_is_no_md5(t):
+    """The other witnesses decide: the published SHA-256, CRC and length."""
+    tree = Tree(t.folder("origin"))
+    csv = tree.klines(DATE)
+    other = klines_key("2024-01-02")
+    tree.klines("2024-01-02")
+    tree.checksum(other, "0" * 64)
+    with open(tree.path(KEY), "rb") as f:
+        data = f.read()
+    origin = t.origin()
+    origin.rules({"key": "data/*.zip", "etag_suffix": "-2"})
+    m = t.mount(origin)
+    assert read(m / PATH) == csv
+    assert attr(m / PATH, "origin.etag") == (
+        hashlib.md5(data).hexdigest() + "-2"
+    )
+    assert attr(m / PATH, "integrity.verdict") == "verified"
+    assert attr(m / PATH, "integrity.sha256_published") == sha256(data)
+    assert attr(m / PATH, "cache.state") == "verified"
+    # Stale is only where an MD5 speaks for the bytes.
+    path = m / f"{FOLDER}/2024-01-02.csv"
+    assert errno_of(read, path) == "EBADMSG"
+    assert attr(path, "integrity.verdict") == "damaged"
+    m.remount()
+    assert read(m / PATH) == csv
+    assert origin.requests("object", KEY) == 1
 
 
 @smoke

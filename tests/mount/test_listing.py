@@ -211,7 +211,7 @@ def test_listing__attributes_that_come_with_names_are_whole(t):
 @limit(240)
 def test_listing__colours_are_one_batch_too(t):
     delay = 0.020
-    sizes = many_days(t, 1000)
+    sizes = many_days(t, 3300)
     origin = t.origin()
     m = t.mount(origin)
     origin.rules({"kind": "range", "delay_ms": int(delay * 1000)})
@@ -224,17 +224,40 @@ def test_listing__colours_are_one_batch_too(t):
 @smoke
 def test_listing__direct_open_takes_at_most_8_requests(t):
     tree = Tree(t.folder("origin"))
-    csv = tree.klines("2024-01-01")
     for day in days(40):
         tree.klines(day)
-    for number, path in enumerate(
-        (FOLDER + "/2024-01-01.csv", klines_key("2024-01-01")[:-4] + ".csv")
-    ):
+    daily, monthly = klines_key("2024-01-01"), klines_key("2023-12")
+    chinese, symbol = "币安人生USDT", "ADABKRW"
+    unpadded = f"data/spot/monthly/klines/{symbol}/1d/{symbol}-1d-2020-8.zip"
+    csv = {
+        key: tree.add(key, rows(60, key))
+        for key in (daily, monthly, klines_key("2025-11-01", chinese),
+                    klines_key("2025-10", chinese), unpadded)
+    }
+    with open(tree.path(daily), "rb") as f:
+        zipped = f.read()
+    expected = {
+        FOLDER + "/2024-01-01.csv": csv[daily],
+        daily[:-4] + ".csv": csv[daily],
+        daily: zipped,
+        f"{daily}.d/{os.path.basename(daily)[:-4]}.csv": csv[daily],
+        FOLDER + "/2023-12.csv": csv[monthly],
+        monthly[:-4] + ".csv": csv[monthly],
+        f"spot/klines/{chinese}/1m/2025-11-01.csv":
+            csv[klines_key("2025-11-01", chinese)],
+        f"spot/klines/{chinese}/1m/2025-10.csv":
+            csv[klines_key("2025-10", chinese)],
+        f"spot/klines/{symbol}/1d/2020-08.csv": csv[unpadded],
+        unpadded[:-4] + ".csv": csv[unpadded],
+    }
+    for number, (path, content) in enumerate(expected.items()):
         origin = t.origin()
         m = t.mount(origin, name=f"mnt{number}", cache=f"cache{number}")
-        assert read(m / path) == csv
+        assert read(m / path) == content, path
         asked = origin.requests()
-        assert asked <= 8, (path, asked)
+        assert 0 < asked <= 8, (path, asked)
+        m.unmount()
+        origin.stop()
 
 
 @smoke

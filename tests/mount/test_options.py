@@ -1,6 +1,5 @@
 """The program itself: options, becoming a daemon, mount(8), other users."""
 
-import functools
 import os
 import pwd
 import shutil
@@ -14,6 +13,7 @@ from harness import (
     Skip,
     errno_of,
     mounts_below,
+    own_namespace,
     read,
     read_text,
     root_only,
@@ -158,22 +158,6 @@ def test_options__config_file_is_overruled_by_the_command_line(t):
     assert quota == b"1073741824"
 
 
-def own_namespace(test):
-    """Needs mounts of its own: root, and not in a bare chroot."""
-
-    @functools.wraps(test)
-    def wrapped(t):
-        result = subprocess.run(
-            ["unshare", "-m", "true"], capture_output=True, text=True,
-            timeout=10, check=False,
-        )
-        if result.returncode:
-            raise Skip(f"no mount namespace: {result.stderr.strip()}")
-        test(t)
-
-    return wrapped
-
-
 # mount(8) finds its helpers' programs in a PATH of its own.
 BY_MOUNT_8 = """
 set -e
@@ -226,21 +210,14 @@ def test_options__mount_8_and_its_fstab_form(t):
         wait_until(lambda: gone(pid), "the daemon's end")
 
 
-AS_USER = """
-set -e
-mount -t tmpfs -o mode=755,dev tmpfs "$1/dev"
-mknod -m 666 "$1/dev/fuse" c 10 229
-mount --bind "$1/dev/fuse" /dev/fuse
-exec setpriv --reuid=nobody --regid="$2" --clear-groups sh -ec '
-    export HOME="$1"
-    cd "$1"
-    "$2" "$1/mnt" -o "$3"
-    cat "$1/mnt/$4" >"$1/got"
-    stat -c "%U %a" "$1/mnt/$4" >"$1/stat"
-    ls "$1/mnt" >"$1/ls"
-    fusermount3 -u "$1/mnt"
-    ! mountpoint -q "$1/mnt"
-' sh "$1/home" "$3" "$4" "$5"
+BY_A_USER = """
+    cd "$HOME"
+    "$1" "$HOME/mnt" -o "$2"
+    cat "$HOME/mnt/$3" >got
+    stat -c "%U %a" "$HOME/mnt/$3" >stat
+    ls mnt >ls
+    fusermount3 -u "$HOME/mnt"
+    ! mountpoint -q "$HOME/mnt"
 """
 
 
@@ -248,39 +225,24 @@ exec setpriv --reuid=nobody --regid="$2" --clear-groups sh -ec '
 @smoke
 @own_namespace
 def test_options__works_for_an_ordinary_user(t):
-    if not os.path.lexists("/etc/mtab"):
-        raise Skip("no /etc/mtab, which fusermount3 -u asks for")
     csv = Tree(t.folder("origin")).klines("2024-01-01")
     origin = t.origin()
-    try:
-        user = pwd.getpwnam("nobody")
-    except KeyError:
-        raise Skip("no user nobody") from None
-    home = t.folder("home")
-    t.folder("dev")
+    home = t.home()
     t.folder("home/mnt")
-    for folder in (home, home + "/mnt"):
-        os.chown(folder, user.pw_uid, user.pw_gid)
+    t.give("home/mnt")
     # A copy, since the build may lie where nobody else may look.
     program = shutil.copy(TICKFS, t.file("tickfs"))
     options = (
         f"origin={origin.url},listing={origin.listing},"
         f"mirror={origin.listing},min_free=0,log={home}/log"
     )
-    result = subprocess.run(
-        ["unshare", "-m", "sh", "-c", AS_USER, "sh", t.tmp, str(user.pw_gid),
-         program, options, PATH],
-        capture_output=True, text=True, timeout=60, check=False,
-    )
-    if "Operation not permitted" in result.stderr and not os.path.exists(
-        home + "/got"
-    ):
-        raise Skip("may not make a mount namespace here")
+    result = t.as_ordinary_user(BY_A_USER, program, options, PATH)
     assert result.returncode == 0, result.stderr + read_text(home + "/log")
     assert read(home + "/got") == csv
     assert read_text(home + "/stat").split() == ["nobody", "444"]
     assert "spot" in read_text(home + "/ls").split()
     cache = os.stat(home + "/.cache/tickfs")
+    user = pwd.getpwnam("nobody")
     assert cache.st_uid == user.pw_uid and cache.st_mode & 0o777 == 0o700
 
 

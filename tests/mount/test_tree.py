@@ -4,10 +4,22 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 import zipfile
 
 from archives import Tree, csv_name, klines_key, rows, zip_bytes
-from harness import attr, errno_of, limit, read, run, sha256, smoke, unzip
+from harness import (
+    TOP,
+    attr,
+    errno_of,
+    limit,
+    read,
+    run,
+    sha256,
+    smoke,
+    unzip,
+)
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 MARKETS = {
@@ -137,6 +149,63 @@ def test_tree__data_shows_every_key_of_the_sample(t):
     for key in keys_of(root):
         if key.startswith("data/"):
             assert key[5:] in shown, key
+
+
+def hazards(t):
+    """The manifest's entries, one a hazard."""
+    subprocess.run(
+        [sys.executable, os.path.join(TOP, "tests/generate/generate.py"),
+         "--hazards", t.folder("origin")],
+        check=True, stdout=subprocess.DEVNULL, timeout=100,
+    )
+    with open(t.file("origin/manifest.json"), encoding="utf-8") as f:
+        return json.load(f)["archives"]
+
+
+def outcome(path):
+    """What open(2) and read(2) give: an errno's name, or a digest."""
+    got = []
+    error = errno_of(lambda: got.append(read(path)))
+    return error or sha256(got[0])
+
+
+def allowed(entry):
+    """What may come of it."""
+    expect = entry["expect"]
+    if expect in ("ok", "unnamed"):
+        # With one file in a zip that one is the CSV, whatever its name.
+        return {entry["csv_sha256"]}
+    if expect == "ambiguous":
+        return {entry["csv_sha256"], "EBADMSG", "ENOENT"}
+    return {expect}
+
+
+@smoke
+@limit(120)
+def test_tree__hazards_are_as_the_manifest_says(t):
+    entries = hazards(t)
+    m = t.mount(t.origin())
+    wrong = []
+    for entry in entries:
+        symbol = entry["symbol"]
+        paths = [
+            entry["key"][: -len(".zip")] + ".csv",
+            f"spot/klines/{symbol}/1m/2024-01-01.csv",
+        ]
+        # The second time from the cache, or from what is known of it.
+        for path in paths + paths:
+            got = outcome(m / path)
+            if got not in allowed(entry):
+                wrong.append((entry["hazard"], entry["expect"], path, got))
+        if got == entry.get("csv_sha256"):
+            size = os.stat(m / path).st_size
+            verdict = attr(m / path, "integrity.verdict")
+            if (size, verdict) != (entry["csv_size"], "verified"):
+                wrong.append((entry["hazard"], size, verdict))
+    assert not wrong, "\n".join(map(str, wrong))
+    # None was left out, of neither kind.
+    expected = {entry["expect"] for entry in entries}
+    assert {"ok", "EBADMSG", "EOPNOTSUPP", "ENOENT"} <= expected, expected
 
 
 @smoke

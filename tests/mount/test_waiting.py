@@ -28,14 +28,14 @@ def day(i):
     return f"2023-{1 + i // 28:02}-{1 + i % 28:02}"
 
 
-def slow_folder(t, count, csv_of=lambda i: rows(3, i)):
+def slow_folder(t, count, csv_of=lambda i: rows(3, i), **options):
     """A mount whose folder holds one cached file and many that never come."""
     tree = Tree(t.folder("origin"))
     ready = rows(30000, 1)
     tree.klines(READY, ready)
     csvs = [tree.klines(day(i), csv_of(i)) for i in range(count)]
     origin = t.origin()
-    m = t.mount(origin)
+    m = t.mount(origin, **options)
     assert read(m / f"{FOLDER}/{READY}.csv") == ready
     return origin, m, ready, csvs
 
@@ -87,17 +87,19 @@ def each_within_bound(m, ready):
 def test_waiting__getattr_opendir_and_256_opens_delay_nobody(t):
     count = 256
     origin, m, ready, csvs = slow_folder(t, count + 1)
-    Tree(t.file("origin")).klines("2024-01-01", symbol="ETHUSDT")
-    # Sizes of all but the last first, so that what waits is OPEN itself.
+    # Sizes of all but the last first, so that what waits is OPEN itself. That
+    # one's does not come, also not where it is asked for with the others.
+    last = klines_key(day(count))
+    origin.rules({"kind": ["object", "range"], "key": last, "hold": "all"})
     paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(count + 1)]
     for path, csv in zip(paths[:count], csvs):
         assert os.stat(path).st_size == len(csv)
     os.listdir(m / FOLDER)
     origin.rules({"kind": ["object", "range", "list"], "hold": "all"})
-    late = m / "data/spot/monthly/klines/XRPUSDT/1m/XRPUSDT-1m-2020-01.csv"
     jobs = [t.job(open_and_read, path) for path in paths[:count]]
-    getattr_job = t.job(os.stat, late)
-    opendir_job = t.job(os.listdir, m / "um/klines")
+    # In the very folder, and of the one above it, which was not listed yet.
+    getattr_job = t.job(os.stat, paths[count])
+    opendir_job = t.job(os.listdir, m / os.path.dirname(FOLDER))
     origin.wait_held(1)
     time.sleep(1)  # long enough for every one of them to be parked
     assert not any(job.done() for job in jobs)
@@ -109,22 +111,68 @@ def test_waiting__getattr_opendir_and_256_opens_delay_nobody(t):
     origin.release("all")
     for job, csv in zip(jobs, csvs):
         assert job.result(60) == sha256(csv)
-    assert getattr_job.error() == "ENOENT"
-    assert opendir_job.error() in (None, "ENOENT")
+    assert getattr_job.result().st_size == len(csvs[count])
+    assert opendir_job.result() == ["1m"]
+
+
+def damage(m, date):
+    """Half of the bytes of a cached archive, where it lies."""
+    path = f"{m.cache}/objects/{klines_key(date)}"
+    with open(path, "r+b", buffering=0) as f:
+        size = os.fstat(f.fileno()).st_size
+        f.seek(size // 4)
+        f.write(bytes(size // 2))
+
+
+@alone
+@smoke
+@limit(120)
+def test_waiting__64_reads_delay_no_ready_file(t):
+    """READs of open files wait for the origin where the cached bytes turn out
+    to be damaged, and it gives them again."""
+    count = 64
+    origin, m, ready, csvs = slow_folder(t, count, lambda i: rows(3000, i))
+    paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(count)]
+    for path in paths:
+        read(path)
+    os.listdir(m / FOLDER)
+    m.remount()  # nothing decoded is left in memory
+    handles = [os.open(path, os.O_RDONLY) for path in paths]
+    origin.rules({"kind": ["object", "range"], "hold": "all"})
+    for i in range(count):
+        damage(m, day(i))
+
+    def wait_for_bytes(i):
+        os.posix_fadvise(handles[i], 0, 0, os.POSIX_FADV_DONTNEED)
+        return os.pread(handles[i], 100000, len(csvs[i]) // 2)
+
+    jobs = [t.job(wait_for_bytes, i) for i in range(count)]
+    origin.wait_held(1)
+    time.sleep(1)  # long enough for every one of them to be parked
+    for _ in range(5):
+        each_within_bound(m, ready)
+    assert not any(job.done() for job in jobs)
+    origin.rules()
+    origin.release("all")
+    for job, csv in zip(jobs, csvs):
+        half = len(csv) // 2
+        assert job.result(60) == csv[half : half + 100000]
+    for handle in handles:
+        os.close(handle)
 
 
 @alone
 @limit(120)
-def test_waiting__64_reads_delay_no_ready_file(t):
-    """serve=early comes later; so reads wait for decoding only. Keep all
-    decoders busy with 64 readers at cold offsets and read a warm file."""
+def test_waiting__64_readers_at_cold_offsets_leave_decoders_for_others(t):
+    """Keep all decoders busy, with more than the pool can hold, and read a
+    ready file."""
     count = 64
-    big = rows(40000, 99)
-    origin, m, ready, _ = slow_folder(t, 8, lambda i: rows(40000, i))
+    _, m, ready, _ = slow_folder(
+        t, 8, lambda i: rows(40000, i), memory="16M", prefill="off"
+    )
     paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(8)]
     for path in paths:
         read(path)
-    assert len(big) > 4 << 20
 
     def churn(number):
         path = paths[number % 8]
@@ -139,20 +187,25 @@ def test_waiting__64_reads_delay_no_ready_file(t):
         os.close(fd)
 
     warm = m / f"{FOLDER}/{READY}.csv"
-    read(warm)
+    decoded = int(attr(m.point, "pool.decoded_bytes"))
     jobs = [t.job(churn, i) for i in range(count)]
     time.sleep(0.5)
-    slowest = 0
+    took = []
     while not jobs[0].done():
+        drop_page_cache(warm)
         begin = time.monotonic()
         with open(warm, "rb", buffering=0) as f:
-            f.read(4096)
-        slowest = max(slowest, time.monotonic() - begin)
+            assert f.read(4096) == ready[:4096]
+        took.append(time.monotonic() - begin)
         time.sleep(0.05)
     for job in jobs:
         job.result()
-    # 64 processes on two cores: the scheduler alone takes its share.
-    assert slowest < BOUND * 5, slowest
+    # Not BOUND: nothing here waits for another file, but all of it wants the
+    # processors, and on two of them 64 others that never rest get their share.
+    assert max(took) < BOUND * 5, took
+    # They did keep the decoders busy: more than the pool holds, many times.
+    decoded = int(attr(m.point, "pool.decoded_bytes")) - decoded
+    assert decoded > 256 << 20, decoded
 
 
 def waiting_reader(t, m, origin, held):
