@@ -471,7 +471,7 @@ static void test_http__a_public_origin_may_redirect_publicly(void **state)
 
 	(void)state;
 	if (!has_public_address)
-		skip();
+		skip_without("network and mount namespaces of its own");
 	other = mini_http_start(on_chain, NULL);
 	in_public(to, sizeof(to), other, "/0");
 	open_both(on_chain, to);
@@ -491,7 +491,7 @@ static void test_http__a_public_origin_may_not_redirect_privately(void **state)
 
 	(void)state;
 	if (!has_public_address)
-		skip();
+		skip_without("network and mount namespaces of its own");
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(*hosts); i++) {
 		struct mini_http *other = mini_http_start(on_chain, NULL);
 		struct got g = {0};
@@ -520,7 +520,7 @@ static void test_http__judges_connections_that_are_reused(void **state)
 
 	(void)state;
 	if (!has_public_address)
-		skip();
+		skip_without("network and mount namespaces of its own");
 	other = mini_http_start(on_chain, NULL);
 	snprintf(to, sizeof(to), "http://%s:%u/0", private_name,
 		 mini_http_port(other));

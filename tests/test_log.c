@@ -14,7 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+#include "tests/support/cmocka_all.h"
 
 #include "fs/log.h"
 
@@ -242,7 +242,7 @@ static void test_log__a_full_disk_is_counted(void **state)
 
 	(void)state;
 	if (fd < 0)
-		skip();
+		skip_without("/dev/full");
 	log_start(fd, LOG_LEVEL_DEBUG, "r", RING);
 	log_event(LOG_LEVEL_INFO, "c", "m", LOG_END);
 	assert_int_equal(log_dropped() - before, 1);

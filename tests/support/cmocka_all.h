@@ -10,4 +10,13 @@
 #include <cmocka.h>
 /* clang-format on */
 
+#include <stdio.h>
+
+/* skip() with what is missing, which scripts/test shows. */
+#define skip_without(what)                                                     \
+	do {                                                                   \
+		printf("# %s needs %s\n", __func__, (what));                   \
+		skip();                                                        \
+	} while (0)
+
 #endif
