@@ -461,8 +461,9 @@ def test_cache__unreadable_disk_is_asked_for_no_more_than_it_helps(t):
     m, origin, path, csv, switch = unreadable(t, "*.zip?(.partial)")
     origin.reset()
     fails(path, switch, 3)
-    # Each of the three might have been healed by it.
-    assert origin.stats()["requests"] <= 3 * 2 + 3, origin.stats()
+    # Each of the three might have been healed by it, twice: by the zip, its
+    # .CHECKSUM, and what is asked for beyond the end of an unread partial.
+    assert origin.stats()["requests"] <= 3 * 2 * 3, origin.stats()
     os.unlink(switch)
     assert read(path) == csv
 
