@@ -7,7 +7,8 @@
  * byte was read through it.
  *
  * A nodeid is the node's address. A node lives as long as the kernel holds
- * lookups of it; an operation on a nodeid therefore needs no reference.
+ * lookups of it, or node_hold() does; an operation on a nodeid therefore needs
+ * no reference.
  *
  * The kernel keeps what it looked up as long as it has the memory, also names
  * that turned out not to exist: there may be very many. node_surplus() says

@@ -436,7 +436,9 @@ static bool may_prefill(struct call *c, const struct tree_target *tg,
 		.stream = stream_of(tg, f),
 		.size = f->size,
 	};
-	return node_was_told(c->node, &told, &mtime) && told == f->size;
+	/* An archive's own bytes are nothing that is decoded. */
+	return tg->sort != TREE_OBJECT &&
+	       node_was_told(c->node, &told, &mtime) && told == f->size;
 }
 
 static int try_open(struct call *c, struct parked *p)

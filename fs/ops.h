@@ -3,9 +3,12 @@
  *
  * LOOKUP, FORGET, READDIR and READDIRPLUS never wait. GETATTR, ACCESS, OPENDIR,
  * OPEN, READ and RELEASE may be parked; nothing blocks a thread of the FUSE
- * loop. One exception, bounded by a step of a decode: a READ that was answered
- * on the loop, but has not let go yet when RELEASE takes the handle's reference
- * away, is the last to let go and closes the pool's source.
+ * loop, with two exceptions. A READ that was answered on the loop, but has not
+ * let go yet when RELEASE takes the handle's reference away, is the last to let
+ * go and closes the pool's source: bounded by a step of a decode. And an OPEN
+ * answered from the cache while its node is being filled has the pages taken
+ * back first (fs/prefill.h): bounded by the file, and rare, since a node is
+ * filled because there is nothing in the cache to answer with.
  */
 #ifndef FS_OPS_H
 #define FS_OPS_H

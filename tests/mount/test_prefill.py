@@ -417,3 +417,25 @@ def test_prefill__two_names_of_one_archive(t):
     assert unzip(tree.path(KEY)) == csv
     assert counts(m)[1] == len(csv)
     assert counts(m)[0] in (len(csv), len(csv) + 4096)
+
+
+def test_prefill__zip_that_is_open_takes_no_place(t):
+    """Who opens the archive itself first gets no pages, and leaves them to who
+    opens its CSV."""
+    tree = Tree(t.folder("origin"))
+    csv = tree.klines(DATE, rows(50000, 19))
+    origin = t.origin()
+    origin.rules({"kind": "object", "key": KEY, "hold": "gate"})
+    m = t.mount(origin, prefill="1G")
+    paths = [m / KEY, m / PATH]
+    jobs = []
+    for path in paths:
+        os.stat(path)
+        jobs.append(t.job(read, path))
+        origin.wait_held(1)
+    assert not jobs[1].done(0.3)  # parked
+    origin.release("gate")
+    with open(tree.path(KEY), "rb") as f:
+        assert jobs[0].result(10) == f.read()
+    assert jobs[1].result(10) == csv
+    assert counts(m)[1] == len(csv)
