@@ -4,7 +4,7 @@ import os
 import time
 
 from archives import Tree, rows
-from harness import Skip, attr, errno_of, limit, smoke, wait_until
+from harness import Skip, attr, errno_of, limit, read, smoke, wait_until
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 DATE = "2024-01-01"
@@ -72,3 +72,25 @@ def test_memory__limits_what_is_found_too(t):
         os.stat(os.path.join(folder, name))
     wait_until(lambda: inodes(m) <= 16384, "names dropped")
     assert inodes(m) > 8192
+
+
+def test_memory__limits_downloads_under_way(t):
+    """One for each 4 MiB, but at least 4; the origin would be asked for six."""
+    tree = Tree(t.folder("origin"))
+    dates = [f"2024-01-{day:02}" for day in range(1, 9)]
+    csvs = {date: tree.klines(date, rows(60, date)) for date in dates}
+    origin = t.origin()
+    for memory, most in (("8M", 4), ("64M", 6)):
+        origin.rules({"kind": "object", "key": "*.zip", "hold": memory})
+        m = t.mount(origin, name=f"m{memory}", cache=f"c{memory}",
+                    memory=memory, prefill="off")
+        paths = [m / f"{FOLDER}/{date}.csv" for date in dates]
+        for path in paths:
+            os.stat(path)
+        jobs = [t.job(read, path) for path in paths]
+        origin.wait_held(most)
+        time.sleep(0.5)  # those without bytes for 2 s count no more
+        assert origin.held() == most
+        origin.release(memory)
+        for job, date in zip(jobs, dates):
+            assert job.result(10) == csvs[date]
