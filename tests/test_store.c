@@ -1164,12 +1164,10 @@ static void stage_sparse(struct place *p, const char *name, off_t size)
 	free(path);
 }
 
-static void test_store__quarantine_has_a_limit(void **state)
+/* Under @quota_bytes there is room in quarantine/ for one of @large. */
+static void check_quarantine(struct place *p, uint64_t quota_bytes, off_t large)
 {
-	struct place *p = *state;
-	const off_t large = 600 << 20;
-
-	p->cfg.quota_bytes = UINT64_C(1) << 40;
+	p->cfg.quota_bytes = quota_bytes;
 	shut(p);
 	stage_sparse(p, "staging/a.zip.partial", large);
 	stage_sparse(p, "staging/b.zip.partial", large);
@@ -1187,25 +1185,16 @@ static void test_store__quarantine_has_a_limit(void **state)
 	assert_true(exists(p, "quarantine/c.zip.reason.json"));
 }
 
+static void test_store__quarantine_has_a_limit(void **state)
+{
+	check_quarantine(*state, UINT64_C(1) << 40, 600 << 20);
+}
+
 static void test_store__quarantine_leaves_the_quota_to_good_ones(void **state)
 {
 	struct place *p = *state;
-	const off_t large = 600 << 10;
 
-	p->cfg.quota_bytes = 8 << 20; /* an eighth: 1 MiB */
-	shut(p);
-	stage_sparse(p, "staging/a.zip.partial", large);
-	stage_sparse(p, "staging/b.zip.partial", large);
-	stage_sparse(p, "staging/c.zip.partial", 2 * large);
-	assert_int_equal(open_store(p), 0);
-	refuse(p, "a.zip", 1000);
-	assert_true(exists(p, "quarantine/a.zip"));
-	refuse(p, "b.zip", 2000);
-	assert_false(exists(p, "quarantine/a.zip"));
-	assert_true(exists(p, "quarantine/b.zip"));
-	refuse(p, "c.zip", 3000);
-	assert_false(exists(p, "quarantine/c.zip"));
-	assert_true(exists(p, "quarantine/c.zip.reason.json"));
+	check_quarantine(p, 8 << 20, 600 << 10); /* an eighth: 1 MiB */
 	/* A smaller one at the next start. */
 	p->cfg.quota_bytes = 4 << 20;
 	shut(p);
