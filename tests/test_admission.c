@@ -652,6 +652,21 @@ static bool is_indexed(void *arg)
 	return stat(path, &st) == 0 && st.st_size > 0;
 }
 
+/* An archive whose download is held after a part that can be decoded. */
+static struct origin_meta begin_midway(struct subject *s, struct fs_bench *b,
+				       struct published *p)
+{
+	struct origin_meta m;
+
+	publish(b, 1, 150000, p);
+	assert_true(p->len > 1600000);
+	subject_begin(s, b, NULL);
+	m = meta_of(s, KEY);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"hold_after\": 1500000,"
+		    "  \"hold\": \"midway\"}]");
+	return m;
+}
+
 /* Decoding does not wait for the end: part of the index is there before. */
 static void test_admission__decodes_while_it_downloads(void **state)
 {
@@ -660,12 +675,7 @@ static void test_admission__decodes_while_it_downloads(void **state)
 	struct published p;
 	struct origin_meta m;
 
-	publish(b, 1, 150000, &p);
-	assert_true(p.len > 1600000);
-	subject_begin(&s, b, NULL);
-	m = meta_of(&s, KEY);
-	fs_rules(b, "[{\"key\": \"*.zip\", \"hold_after\": 1500000,"
-		    "  \"hold\": \"midway\"}]");
+	m = begin_midway(&s, b, &p);
 	start(&s, KEY, &m, false);
 	fs_eventually(is_indexed, b);
 	imitation_release(b->im, "midway", 0);
@@ -683,12 +693,7 @@ static void test_admission__index_that_fails_ends_the_download(void **state)
 	struct published p;
 	struct origin_meta m;
 
-	publish(b, 1, 150000, &p);
-	assert_true(p.len > 1600000);
-	subject_begin(&s, b, NULL);
-	m = meta_of(&s, KEY);
-	fs_rules(b, "[{\"key\": \"*.zip\", \"hold_after\": 1500000,"
-		    "  \"hold\": \"midway\"}]");
+	m = begin_midway(&s, b, &p);
 	atomic_store(&index_error, ENOSPC);
 	start(&s, KEY, &m, false);
 	assert_int_equal(outcome(&s), -ENOSPC);
