@@ -8,10 +8,10 @@
  * a span can be decoded with nothing but the object and its index. Spans of
  * stored data are exactly CHECKPOINTS_SPAN long but for the last; spans of
  * deflated data begin at deflate block boundaries where one is near enough and
- * inside a block where none is, with the 32 KiB before them and, inside, the
- * block's header kept (cache/resume.h). Within a span each
- * *piece* of CHECKPOINTS_PIECE bytes has a CRC-32, counted from the span's
- * start.
+ * inside a block where none is, with what they refer to of the 32 KiB before
+ * them and, inside, the block's header kept (cache/resume.h). Within a span
+ * each *piece* of CHECKPOINTS_PIECE bytes has a CRC-32, counted from the
+ * span's start.
  *
  * The index file (cache/index_file.h) names the object it belongs to, by size
  * and SHA-256; every part of it is under a checksum. Whatever does not fit is
@@ -57,7 +57,7 @@ typedef int checkpoints_sink_fn(void *arg, unsigned int stream, uint64_t off,
 /*
  * checkpoints_builder_create() - begin an index in a temporary file.
  *
- * A builder takes about 2.5 MB, and 32 bytes for each span and 4 for each piece
+ * A builder takes about 2.2 MB, and 32 bytes for each span and 4 for each piece
  * of the object that it has passed. One thread may be in _raw() while another
  * is in _guess(), _directory() or _step(); all else is for one at a time.
  *

@@ -58,6 +58,9 @@ enum {
 	/* Input to a decoder that is run again in search of a header. */
 	REPLAY_COARSE = 16384, /* by STEP_FACTOR down to 1 */
 	REPLAY_OUT = 64 << 10,
+	/* Input that is enough to see what a span uses of its window, unless it
+	 * hardly compresses, and then it is of no use to know. */
+	THIN_IN = 32 << 10,
 	/* What a call counts for at least, so that a million of empty members
 	 * or blocks are not done in one step. */
 	CALL_COST = 4096,
@@ -108,6 +111,8 @@ struct inflater {
 	uint32_t step;
 	unsigned int steps; /* since step changed */
 	unsigned char replay_out[REPLAY_OUT];
+	unsigned char thin_in[THIN_IN];
+	struct resume_room room;
 	unsigned char blob[BLOB_MAX];
 	/* ISA-L 2.30 sets its 16-bit entries by wmemset(3), which at an odd
 	 * address swaps their bytes: matches from before the window. */
@@ -457,6 +462,26 @@ static unsigned char *put_pieces(struct checkpoints_builder *b,
 	return w;
 }
 
+/* Leaves of the window of the span in the buffer what the span refers to. */
+static int thin_window(struct checkpoints_builder *b, int fd)
+{
+	struct inflater *inf = b->inf;
+	struct resume_point *p = &inf->point;
+	uint64_t left = inf->zpos - p->zoff;
+	size_t n = left < THIN_IN ? (size_t)left : THIN_IN;
+	int err;
+
+	if (!p->window_len)
+		return 0;
+	err = disk_pread(fd, inf->thin_in, n, b->stream.data_off + p->zoff);
+	if (err)
+		return err;
+	/* The whole window serves as well. */
+	(void)resume_drop_unused(p, inf->thin_in, n, inf->span, inf->pos,
+				 &inf->room);
+	return 0;
+}
+
 /* The blob of the span in the buffer: its CRCs and the point it began at. */
 static size_t make_blob(struct checkpoints_builder *b)
 {
@@ -477,8 +502,8 @@ static size_t make_blob(struct checkpoints_builder *b)
 }
 
 /* The span in the buffer is complete: hand it out, write its blob. */
-static int close_span(struct checkpoints_builder *b, checkpoints_sink_fn *sink,
-		      void *arg)
+static int close_span(struct checkpoints_builder *b, int fd,
+		      checkpoints_sink_fn *sink, void *arg)
 {
 	struct inflater *inf = b->inf;
 	struct index_span span = {
@@ -488,9 +513,13 @@ static int close_span(struct checkpoints_builder *b, checkpoints_sink_fn *sink,
 		.skip = (uint8_t)inf->point.skip,
 		.has_window = inf->point.window_len > 0,
 	};
-	size_t blob_len = make_blob(b);
+	size_t blob_len;
 	int err;
 
+	err = thin_window(b, fd);
+	if (err)
+		return err;
+	blob_len = make_blob(b);
 	span.blob_len = (uint32_t)blob_len;
 	span.crc = crc32_gzip_refl(0, inf->blob, blob_len);
 	err = append(b, inf->blob, blob_len, &span.blob_off);
@@ -760,7 +789,7 @@ static int begin_deflated(struct checkpoints_builder *b)
 }
 
 /* The decoder has come to the end of the stream. */
-static int end_deflated(struct checkpoints_builder *b,
+static int end_deflated(struct checkpoints_builder *b, int fd,
 			checkpoints_sink_fn *sink, void *arg)
 {
 	struct inflater *inf = b->inf;
@@ -769,7 +798,7 @@ static int end_deflated(struct checkpoints_builder *b,
 	if (inf->start + inf->pos != b->stream.size ||
 	    inf->zpos - read_ahead != b->stream.csize)
 		return -EBADMSG;
-	return inf->pos ? close_span(b, sink, arg) : 0;
+	return inf->pos ? close_span(b, fd, sink, arg) : 0;
 }
 
 /* In the last span of a member there is nothing to hunt for: on to its end,
@@ -804,7 +833,7 @@ static int step_deflated(struct checkpoints_builder *b, int fd,
 	if (b->stream.size - inf->start <= CHECKPOINTS_SPAN) {
 		err = inflate_last(b, fd);
 		if (!err && inf->state.block_state == ISAL_BLOCK_FINISH)
-			return end_deflated(b, sink, arg);
+			return end_deflated(b, fd, sink, arg);
 		return err ? err : 1;
 	}
 	if (pos >= HUNT_FROM) {
@@ -822,7 +851,7 @@ static int step_deflated(struct checkpoints_builder *b, int fd,
 	if (ended) {
 		err = capture(b, fd);
 		if (!err)
-			err = close_span(b, sink, arg);
+			err = close_span(b, fd, sink, arg);
 		if (err)
 			return err;
 		open_span(inf);

@@ -36,8 +36,9 @@
  *	 30  1	 bits of the preamble to leave out
  *	 31  1	 1 if the blob has a window
  *	A span's blob is: a CRC-32 (4 bytes) for each of its pieces, the
- *	preamble, and the window, deflated. For raw and stored streams the
- *	blob is the CRC-32 of all pieces, one after the other.
+ *	preamble, and the window, deflated; what of it the span does not refer
+ *	to is zero. For raw and stored streams the blob is the CRC-32 of all
+ *	pieces, one after the other.
  *
  * The tables say where bytes are to be found, so an error in them could serve
  * right bytes at a wrong place: SHA-256, which costs half a millisecond for

@@ -48,6 +48,26 @@ struct resume_header {
  */
 bool resume_start(struct inflate_state *s, const struct resume_point *p);
 
+/*
+ * resume_drop_unused() - zero the bytes of p->window that nothing after @p
+ * refers to, so that what is left takes little room. Of CSV an eighth to a
+ * fifth of a window is used.
+ * @raw: what follows the preamble, from p->zoff on
+ * @out: what it decodes to; the end of the stream, or at least RESUME_WINDOW
+ * bytes, beyond which no match reaches back into the window
+ * @room: overwritten
+ * False, and the window is as it was, where @raw is too short to tell, or is
+ * not what makes @out.
+ */
+struct resume_room {
+	struct inflate_state state;
+	struct resume_point point;
+	unsigned char low[RESUME_WINDOW], high[RESUME_WINDOW];
+};
+bool resume_drop_unused(struct resume_point *p, const unsigned char *raw,
+			size_t raw_len, const unsigned char *out,
+			size_t out_len, struct resume_room *room);
+
 /* Is @s between two blocks? */
 bool resume_at_boundary(const struct inflate_state *s);
 

@@ -221,6 +221,188 @@ static void test_resume__a_header_is_measured_to_the_bit(void **state)
 	}
 }
 
+/* ---- windows of which only what is used is kept ---- */
+
+/* A point between two blocks or, with @header, in one, after @raw_pos bytes of
+ * the stream. Where in the plain bytes that is. */
+static size_t point_after(struct resume_point *p, const struct stream *s,
+			  size_t raw_pos, enum resume_block block)
+{
+	static struct inflate_state st, scratch;
+	static unsigned char out[PLAIN + 1];
+	struct resume_header header = {0};
+	size_t pos;
+
+	isal_inflate_init(&st);
+	st.next_in = (unsigned char *)s->raw;
+	st.avail_in = (uint32_t)raw_pos;
+	st.next_out = out;
+	st.avail_out = sizeof(out);
+	assert_int_equal(isal_inflate(&st), 0);
+	pos = (size_t)(st.next_out - out);
+	p->window_len = pos < RESUME_WINDOW ? pos : RESUME_WINDOW;
+	memcpy(p->window, out + pos - p->window_len, p->window_len);
+	if (resume_at_boundary(&st)) {
+		resume_capture_boundary(p, &st, raw_pos);
+		return pos;
+	}
+	assert_int_equal(resume_block(&st, &scratch), block);
+	if (block == RESUME_DYNAMIC)
+		assert_true(resume_read_header(&header, s->raw, s->raw_len, 0,
+					       &scratch));
+	resume_capture_block(p, &st, raw_pos, block, &header);
+	return pos;
+}
+
+/* Does decoding from @p on give what the stream holds? */
+static bool decodes(const struct stream *s, const struct resume_point *p,
+		    size_t pos)
+{
+	static struct inflate_state st;
+	static unsigned char out[PLAIN];
+
+	assert_true(resume_start(&st, p));
+	st.next_in = (unsigned char *)s->raw + p->zoff;
+	st.avail_in = (uint32_t)(s->raw_len - p->zoff);
+	st.next_out = out;
+	st.avail_out = (uint32_t)(PLAIN - pos);
+	assert_int_equal(isal_inflate(&st), 0);
+	return !memcmp(out, s->plain + pos, PLAIN - pos);
+}
+
+static bool drop(const struct stream *s, struct resume_point *p, size_t pos)
+{
+	static struct resume_room room;
+
+	memset(&room, 0xa5, sizeof(room));
+	return resume_drop_unused(p, s->raw + p->zoff, s->raw_len - p->zoff,
+				  s->plain + pos, PLAIN - pos, &room);
+}
+
+/* How many bytes are kept of the window at @raw_pos: all that are used, for it
+ * decodes without the others, and no more, for it decodes without none. */
+static size_t check_dropped(const struct stream *s, size_t raw_pos,
+			    enum resume_block block)
+{
+	struct resume_point *p = calloc(1, sizeof(*p));
+	unsigned char *whole = malloc(RESUME_WINDOW);
+	size_t pos, kept = 0;
+
+	assert_non_null(p);
+	assert_non_null(whole);
+	pos = point_after(p, s, raw_pos, block);
+	memcpy(whole, p->window, p->window_len);
+	assert_true(drop(s, p, pos));
+	assert_true(decodes(s, p, pos));
+	for (size_t i = 0; i < p->window_len; i++) {
+		if (!p->window[i]) /* which the text has none of */
+			continue;
+		assert_int_equal(p->window[i], whole[i]);
+		if (kept++ % 37)
+			continue;
+		p->window[i] ^= 1;
+		assert_false(decodes(s, p, pos));
+		p->window[i] ^= 1;
+	}
+	free(whole);
+	free(p);
+	return kept;
+}
+
+static void
+test_resume__of_a_window_what_is_used_is_kept_and_no_more(void **state)
+{
+	static const struct {
+		int level, strategy;
+		enum resume_block block;
+	} kinds[] = {
+		{6, Z_DEFAULT_STRATEGY, RESUME_DYNAMIC},
+		{6, Z_FIXED, RESUME_FIXED},
+		{6, Z_HUFFMAN_ONLY, RESUME_DYNAMIC},
+		{0, Z_DEFAULT_STRATEGY, RESUME_STORED},
+	};
+	static struct stream s;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		size_t kept = 0;
+
+		/* The first block, so that its header is the stream's: of
+		 * 32,767 symbols, which are nearly all of it or half. */
+		make_stream(&s, kinds[i].level, kinds[i].strategy, 9);
+		for (size_t at = 997; at < s.raw_len / 2; at += 1499)
+			kept += check_dropped(&s, at, kinds[i].block);
+		if (i < 2)
+			assert_true(kept > 1000);
+		else /* nothing but literals */
+			assert_int_equal(kept, 0);
+	}
+}
+
+static void test_resume__a_window_stays_where_its_use_is_not_known(void **state)
+{
+	static struct stream s, other;
+	static struct resume_room room;
+	static struct resume_point p, before;
+	size_t pos;
+
+	(void)state;
+	make_stream(&s, 6, Z_FIXED, 9);
+	pos = point_after(&p, &s, s.raw_len * 3 / 4, RESUME_FIXED);
+	memcpy(&before, &p, sizeof(p));
+	/* Not all of the raw data. */
+	assert_false(resume_drop_unused(&p, s.raw + p.zoff, 1000, s.plain + pos,
+					PLAIN - pos, &room));
+	assert_memory_equal(&p, &before, sizeof(p));
+	/* Not what they decode to. */
+	memcpy(&other, &s, sizeof(s));
+	other.plain[pos + 5000] ^= 1;
+	assert_false(drop(&other, &p, pos));
+	assert_memory_equal(&p, &before, sizeof(p));
+	/* Not deflate. */
+	memset(other.raw, 0xff, sizeof(other.raw));
+	assert_false(drop(&other, &p, pos));
+	assert_memory_equal(&p, &before, sizeof(p));
+	assert_true(drop(&s, &p, pos));
+	assert_memory_not_equal(p.window, before.window, p.window_len);
+}
+
+/* Bytes that look like the marks of the search. */
+static void test_resume__a_window_of_any_bytes_is_thinned_right(void **state)
+{
+	static struct stream s;
+	uint64_t seed = 7;
+	z_stream z = {0};
+
+	(void)state;
+	for (size_t at = 0; at < PLAIN;) {
+		uint64_t r = archives_random(&seed);
+		size_t n = r % 30 + 3, from = at ? r / 64 % at : 0;
+
+		for (size_t i = 0; i < n && at < PLAIN; i++, at++)
+			s.plain[at] = at > 300 && r >> 60
+					      ? s.plain[from + i]
+					      : (unsigned char)(r >> i);
+	}
+	assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, -15, 9,
+				      Z_DEFAULT_STRATEGY),
+			 Z_OK);
+	z.next_in = s.plain;
+	z.avail_in = PLAIN;
+	z.next_out = s.raw;
+	z.avail_out = RAW;
+	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+	s.raw_len = z.total_out;
+	deflateEnd(&z);
+	for (size_t at = 2000; at + 200 < s.raw_len; at += 173) {
+		static struct resume_point p;
+		size_t pos = point_after(&p, &s, at, RESUME_DYNAMIC);
+
+		assert_true(drop(&s, &p, pos));
+		assert_true(decodes(&s, &p, pos));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,6 +413,12 @@ int main(void)
 		cmocka_unit_test(
 			test_resume__is_exact_after_every_byte_of_stored_blocks),
 		cmocka_unit_test(test_resume__a_header_is_measured_to_the_bit),
+		cmocka_unit_test(
+			test_resume__of_a_window_what_is_used_is_kept_and_no_more),
+		cmocka_unit_test(
+			test_resume__a_window_stays_where_its_use_is_not_known),
+		cmocka_unit_test(
+			test_resume__a_window_of_any_bytes_is_thinned_right),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
