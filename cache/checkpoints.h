@@ -28,7 +28,7 @@
 #include "cache/archive.h"
 
 enum {
-	CHECKPOINTS_SPAN = 1 << 20,
+	CHECKPOINTS_SPAN = 1 << 19,
 	CHECKPOINTS_PIECE = 1 << 16,
 };
 

@@ -11,7 +11,7 @@
 #include "cache/resume.h"
 
 static const char magic[8] = "tickfsix";
-enum { VERSION = 1, SUMMED_BYTES = 96 };
+enum { VERSION = 2, SUMMED_BYTES = 96 };
 
 static void put(unsigned char *p, uint64_t v, size_t bytes)
 {

@@ -6,7 +6,7 @@
  *
  *	header	 128 bytes, written last
  *	  0  8	 "tickfsix"
- *	  8  4	 version, 1
+ *	  8  4	 version, 2
  *	 12  4	 streams
  *	 16  8	 spans, of all deflated streams together
  *	 24  8	 offset of the tables

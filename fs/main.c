@@ -40,7 +40,7 @@ enum {
 	/* Of the memory limit: the rest is for tables, parked requests and
 	 * what the libraries take. */
 	POOL_PERCENT = 70,
-	SPANS_AHEAD = 3,
+	SPANS_AHEAD = 6,
 	UPKEEP_A_SECOND = 4,
 	HOLDER_TRIES = 30,
 	HOLDER_WAIT_US = 100000,
