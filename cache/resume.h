@@ -56,13 +56,14 @@ bool resume_start(struct inflate_state *s, const struct resume_point *p);
  * @out: what it decodes to; the end of the stream, or at least RESUME_WINDOW
  * bytes, beyond which no match reaches back into the window
  * @room: overwritten
- * False, and the window is as it was, where @raw is too short to tell, or is
- * not what makes @out.
+ * False, and the window is as it was, where @raw is too short to tell or not
+ * what makes @out, or @out has bytes over 0x7f that can't be told from marks.
  */
 struct resume_room {
 	struct inflate_state state;
 	struct resume_point point;
 	unsigned char low[RESUME_WINDOW], high[RESUME_WINDOW];
+	unsigned char used[RESUME_WINDOW + 1]; /* the last: of literals */
 };
 bool resume_drop_unused(struct resume_point *p, const unsigned char *raw,
 			size_t raw_len, const unsigned char *out,

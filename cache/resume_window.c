@@ -5,9 +5,10 @@
  * follows the point is decoded once with each byte of the window replaced by
  * the low 8 bits of its offset, and once by the high 7 with the top bit set.
  * A byte that matches brought from the window, by however many steps, then
- * names its offset by the two results together; a literal is the same in both,
- * and in the real output. A literal with the top bit set may look like a byte
- * of the window, which keeps one byte more than is needed.
+ * names its offset by the two results together; a literal is the same in both.
+ * Put together again they must be the real output. They are not where a literal
+ * has the top bit set itself: such a window, of which CSV has few, is kept
+ * whole.
  */
 #include <assert.h>
 #include <string.h>
@@ -35,6 +36,32 @@ static bool decode(struct resume_room *room, const unsigned char *raw,
 	return s->avail_out == 0;
 }
 
+/*
+ * Sets the bytes of room->used that stand for used ones of @window to 0xff, and
+ * puts into room->high what its bytes and the literals make together. Without a
+ * branch: which of the two comes next can't be predicted.
+ */
+static void find_used(struct resume_room *room, const unsigned char *window,
+		      size_t n)
+{
+	memset(room->used, 0, sizeof(room->used));
+	for (size_t i = 0; i < n; i++) {
+		unsigned char low = room->low[i], high = room->high[i];
+		size_t at = (size_t)(high & ~FROM_WINDOW) << 8 | low;
+		bool copied = high & FROM_WINDOW;
+
+		room->used[copied ? at : RESUME_WINDOW] = 0xff;
+		room->high[i] = copied ? window[at] : low;
+	}
+}
+
+static void keep_used(unsigned char *restrict window,
+		      const unsigned char *restrict used)
+{
+	for (size_t i = 0; i < RESUME_WINDOW; i++)
+		window[i] &= used[i];
+}
+
 bool resume_drop_unused(struct resume_point *p, const unsigned char *raw,
 			size_t raw_len, const unsigned char *out,
 			size_t out_len, struct resume_room *room)
@@ -44,27 +71,19 @@ bool resume_drop_unused(struct resume_point *p, const unsigned char *raw,
 
 	assert(raw_len <= UINT32_MAX);
 	memcpy(&room->point, p, offsetof(struct resume_point, window));
-	for (size_t i = 0; i < p->window_len; i++)
+	for (size_t i = 0; i < 256; i++)
 		window[i] = (unsigned char)i;
+	for (size_t i = 256; i < RESUME_WINDOW; i += 256)
+		memcpy(window + i, window, 256);
 	if (!decode(room, raw, raw_len, room->low, n))
 		return false;
-	for (size_t i = 0; i < p->window_len; i++)
-		window[i] = (unsigned char)(FROM_WINDOW | i >> 8);
+	for (size_t i = 0; i < RESUME_WINDOW; i += 256)
+		memset(window + i, (int)(FROM_WINDOW | i >> 8), 256);
 	if (!decode(room, raw, raw_len, room->high, n))
 		return false;
-	memset(window, 0, p->window_len);
-	for (size_t i = 0; i < n; i++) {
-		size_t at = (size_t)(room->high[i] & ~FROM_WINDOW) << 8 |
-			    room->low[i];
-		bool literal =
-			room->high[i] == out[i] && room->low[i] == out[i];
-
-		if (room->high[i] & FROM_WINDOW && at < p->window_len &&
-		    p->window[at] == out[i])
-			window[at] = out[i];
-		else if (!literal)
-			return false;
-	}
-	memcpy(p->window, window, p->window_len);
+	find_used(room, p->window, n);
+	if (memcmp(room->high, out, n))
+		return false;
+	keep_used(p->window, room->used);
 	return true;
 }
