@@ -9,12 +9,19 @@
 #include "fs/fuse.h"
 #include "fs/metrics.h"
 #include "fs/node.h"
+#include "fs/workers.h"
 
-/* The kernel takes a page as read only if it is given whole. */
-enum { PAGE = 4096 };
+enum {
+	/* The kernel takes a page as read only if it is given whole. */
+	PAGE = 4096,
+	BATCH = 256 << 10,
+};
+
+_Static_assert(BATCH % PAGE == 0, "a batch would end within a page");
 
 struct prefill {
 	uint64_t limit;
+	struct workers *giver;	      /* one thread */
 	pthread_mutex_t lock;	      /* order: a fill's, then this */
 	struct fuse_session *session; /* NULL: none; protected by lock */
 	unsigned int notices;	      /* under way; protected by lock */
@@ -22,32 +29,52 @@ struct prefill {
 	uint64_t reserved; /* protected by lock */
 };
 
+/* Bytes on their way: from the beginning of a page on. */
+struct batch {
+	unsigned char *data; /* BATCH bytes, or NULL */
+	uint64_t off;
+	size_t len;
+};
+
+/*
+ * What is decoded is copied into one batch while another is with the giver, so
+ * that decoding goes on while the kernel makes pages of it.
+ */
 struct prefill_fill {
 	struct prefill *p;
 	unsigned int refs; /* protected by p->lock */
-	/* Whose pages; held. Protected by p->lock, and there while active. */
+	/* Whose pages; held. Protected by p->lock, and there while active or
+	 * leaving. */
 	struct node *node;
+	struct work work; /* the giver's */
 
-	pthread_mutex_t lock; /* all below, and while the kernel takes bytes */
-	bool active;	      /* has a node */
+	pthread_mutex_t lock; /* all below; given up while waiting */
+	pthread_cond_t changed;
+	bool active;  /* has a node, and takes bytes */
+	bool leaving; /* takes none any more, has the node still */
 	bool ended;
-	bool given; /* the kernel has bytes of it */
+	bool given;   /* the kernel has bytes of it */
+	bool giving;  /* `with_giver` is the giver's */
+	bool refused; /* by the kernel */
 	char etag[NODE_VERSION_MAX], coming[NODE_VERSION_MAX];
 	unsigned int stream;
 	uint64_t size;
 	uint64_t seen; /* of the stream, up to here */
-	/* The beginning of a page: its offset, and how much of it is here. */
-	uint64_t page_off;
-	size_t page_len;
-	unsigned char page[PAGE];
+	struct batch filling, with_giver;
 };
 
 int prefill_create(struct prefill **out, uint64_t limit)
 {
 	struct prefill *p = calloc(1, sizeof(*p));
+	int err;
 
 	if (!p)
 		return -ENOMEM;
+	err = workers_create(&p->giver, 1, "tickfs-prefill");
+	if (err) {
+		free(p);
+		return err;
+	}
 	p->limit = limit;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->no_notice, NULL);
@@ -59,6 +86,7 @@ void prefill_free(struct prefill *p)
 {
 	if (!p)
 		return;
+	workers_free(p->giver);
 	pthread_cond_destroy(&p->no_notice);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -103,47 +131,35 @@ static void notice_end(struct prefill *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
-static int store(struct prefill_fill *f, uint64_t off, const void *buf,
-		 size_t len)
+static int store(struct prefill_fill *f, const struct batch *b)
 {
-	struct fuse_bufvec v = FUSE_BUFVEC_INIT(len);
+	struct fuse_bufvec v = FUSE_BUFVEC_INIT(b->len);
 	struct fuse_session *session = notice_begin(f->p);
 	int err;
 
 	if (!session)
 		return -ENOTCONN;
-	v.buf[0].mem = (void *)buf;
-	/* Pages of an earlier open may be in a pipe or a socket by now: those
-	 * must not be written over. */
-	if (!f->given)
-		fuse_lowlevel_notify_inval_inode(session, (fuse_ino_t)f->node,
-						 0, 0);
-	f->given = true;
+	v.buf[0].mem = b->data;
 	err = fuse_lowlevel_notify_store(session, (fuse_ino_t)f->node,
-					 (off_t)off, &v, 0);
+					 (off_t)b->off, &v, 0);
 	notice_end(f->p);
 	if (!err)
-		metrics_add(METRIC_READ_PREFILLED, len);
+		metrics_add(METRIC_READ_PREFILLED, b->len);
 	return err;
 }
 
-/* Under the fill's lock: what the kernel was given is gone after this. */
-static void take_back_locked(struct prefill_fill *f)
+/* Drops what the kernel has of it. */
+static void invalidate(struct prefill_fill *f)
 {
-	struct fuse_session *session;
+	struct fuse_session *session = notice_begin(f->p);
 
-	f->page_len = 0;
-	if (!f->given)
-		return;
-	f->given = false;
-	session = notice_begin(f->p);
 	if (!session)
 		return;
 	fuse_lowlevel_notify_inval_inode(session, (fuse_ino_t)f->node, 0, 0);
 	notice_end(f->p);
 }
 
-/* ---- handles ---- */
+/* ---- the giver ---- */
 
 static void fill_put(struct prefill_fill *f)
 {
@@ -155,25 +171,97 @@ static void fill_put(struct prefill_fill *f)
 	pthread_mutex_unlock(&p->lock);
 	if (!gone)
 		return;
+	pthread_cond_destroy(&f->changed);
 	pthread_mutex_destroy(&f->lock);
+	free(f->filling.data);
+	free(f->with_giver.data);
 	free(f);
 }
 
-/* Under the fill's lock: lets the node go. */
-static void leave_locked(struct prefill_fill *f)
+static void give(struct work *work)
+{
+	struct prefill_fill *f = container_of(work, struct prefill_fill, work);
+	int err = store(f, &f->with_giver);
+
+	pthread_mutex_lock(&f->lock);
+	f->giving = false;
+	if (err)
+		f->refused = true;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+	fill_put(f);
+}
+
+static void await_giver_locked(struct prefill_fill *f)
+{
+	while (f->giving)
+		pthread_cond_wait(&f->changed, &f->lock);
+}
+
+/* The batch that is filled, once the giver is done with the other. */
+static void hand_over_locked(struct prefill_fill *f)
+{
+	struct prefill *p = f->p;
+	struct batch b;
+
+	await_giver_locked(f);
+	if (!f->active || !f->filling.len)
+		return;
+	b = f->with_giver;
+	f->with_giver = f->filling;
+	f->filling = b;
+	f->filling.len = 0;
+	/* Pages of an earlier open may be in a pipe or a socket by now: those
+	 * must not be written over. */
+	if (!f->given)
+		invalidate(f);
+	f->given = f->giving = true;
+	pthread_mutex_lock(&p->lock);
+	f->refs++;
+	pthread_mutex_unlock(&p->lock);
+	workers_submit(p->giver, &f->work);
+}
+
+/* What the kernel was given, and was to be given, is gone after this. */
+static void take_back_locked(struct prefill_fill *f)
+{
+	f->filling.len = 0;
+	await_giver_locked(f);
+	if (f->given)
+		invalidate(f);
+	f->given = false;
+}
+
+/* ---- handles ---- */
+
+/* Lets the node go, with what the kernel has of it or without. Whoever comes
+ * meanwhile waits until it is done. */
+static void leave_locked(struct prefill_fill *f, bool keep)
 {
 	struct prefill *p = f->p;
 	struct node *n;
 
-	f->active = f->given = false;
-	f->page_len = 0;
-	pthread_mutex_lock(&p->lock);
-	n = f->node;
-	f->node = NULL;
-	n->fill = NULL;
-	p->reserved -= f->size;
-	pthread_mutex_unlock(&p->lock);
-	node_forget(n->table, n, 1);
+	if (f->active) {
+		f->active = false;
+		f->leaving = true;
+		if (keep)
+			await_giver_locked(f);
+		else
+			take_back_locked(f);
+		f->given = false;
+		f->filling.len = 0;
+		pthread_mutex_lock(&p->lock);
+		n = f->node;
+		f->node = NULL;
+		n->fill = NULL;
+		p->reserved -= f->size;
+		pthread_mutex_unlock(&p->lock);
+		node_forget(n->table, n, 1);
+		f->leaving = false;
+		pthread_cond_broadcast(&f->changed);
+	}
+	while (f->leaving)
+		pthread_cond_wait(&f->changed, &f->lock);
 }
 
 bool prefill_opened(struct prefill *p, struct node *n)
@@ -191,10 +279,7 @@ bool prefill_opened(struct prefill *p, struct node *n)
 	if (!f)
 		return keeps;
 	pthread_mutex_lock(&f->lock);
-	if (f->active) {
-		take_back_locked(f);
-		leave_locked(f);
-	}
+	leave_locked(f, false);
 	pthread_mutex_unlock(&f->lock);
 	fill_put(f);
 	return keeps;
@@ -218,7 +303,9 @@ struct prefill_fill *prefill_fill_create(struct prefill *p)
 		return NULL;
 	f->p = p;
 	f->refs = 1;
+	f->work.run = give;
 	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->changed, NULL);
 	return f;
 }
 
@@ -241,7 +328,8 @@ void prefill_offer(struct prefill_fill *f, const struct prefill_reader *r)
 	if (pthread_mutex_trylock(&f->lock))
 		return; /* it has one, or has just lost it */
 	pthread_mutex_lock(&p->lock);
-	if (!f->active && !f->ended && !r->node->fill && !r->node->handles &&
+	/* The first, and no other after it: bytes may be on their way. */
+	if (!f->etag[0] && !f->ended && !r->node->fill && !r->node->handles &&
 	    r->size <= p->limit - p->reserved) {
 		p->reserved += r->size;
 		node_hold(r->node);
@@ -268,46 +356,51 @@ void prefill_begin(struct prefill_fill *f, const char *etag)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* The rest of the page that was begun, or the way to the next one where none
- * was. Returns how many bytes of @buf that took. */
-static size_t complete_page(struct prefill_fill *f, uint64_t off,
-			    const unsigned char *buf, size_t len, int *err)
+static bool has_room(struct batch *b)
 {
-	size_t n = (size_t)(-off % PAGE);
-
-	if (n > len)
-		n = len;
-	if (!f->page_len)
-		return n;
-	memcpy(f->page + f->page_len, buf, n);
-	f->page_len += n;
-	if (f->page_len == PAGE || f->page_off + f->page_len == f->size) {
-		*err = store(f, f->page_off, f->page, f->page_len);
-		f->page_len = 0;
-	}
-	return n;
+	if (!b->data)
+		b->data = malloc(BATCH);
+	return b->data;
 }
 
-static int give(struct prefill_fill *f, uint64_t off, const unsigned char *buf,
-		size_t len)
+/* Takes bytes that lie at @off; false where the kernel or memory does not. */
+static bool take_locked(struct prefill_fill *f, uint64_t off,
+			const unsigned char *buf, size_t len)
 {
-	size_t n, rest;
-	int err = 0;
+	struct batch *b = &f->filling;
 
-	if (f->page_len && off != f->page_off + f->page_len)
-		f->page_len = 0; /* something was left out */
-	n = complete_page(f, off, buf, len, &err);
-	off += n;
-	len -= n;
-	if (err || !len)
-		return err;
-	rest = off + len == f->size ? 0 : len % PAGE;
-	if (len > rest)
-		err = store(f, off, buf + n, len - rest);
-	memcpy(f->page, buf + n + len - rest, rest);
-	f->page_off = off + len - rest;
-	f->page_len = rest;
-	return err;
+	if (b->len && off != b->off + b->len)
+		b->len = 0; /* something was left out */
+	if (!b->len) {
+		/* The rest of a page that was not begun. */
+		size_t skip = (size_t)(-off % PAGE);
+
+		if (skip >= len)
+			return true;
+		off += skip;
+		buf += skip;
+		len -= skip;
+	}
+	while (len && f->active) {
+		size_t n = len;
+
+		if (!has_room(&f->filling))
+			return false;
+		if (!b->len)
+			b->off = off;
+		if (n > BATCH - b->len)
+			n = BATCH - b->len;
+		memcpy(b->data + b->len, buf, n);
+		b->len += n;
+		off += n;
+		buf += n;
+		len -= n;
+		if (b->len == BATCH || off == f->size)
+			hand_over_locked(f);
+		if (f->refused)
+			return false;
+	}
+	return true;
 }
 
 int prefill_bytes(void *fill, unsigned int stream, uint64_t off,
@@ -323,10 +416,8 @@ int prefill_bytes(void *fill, unsigned int stream, uint64_t off,
 		if (off < f->seen) /* it began again: those were not it */
 			take_back_locked(f);
 		f->seen = off + len;
-		if (f->seen > f->size || give(f, off, buf, len)) {
-			take_back_locked(f);
-			leave_locked(f);
-		}
+		if (f->seen > f->size || !take_locked(f, off, buf, len))
+			leave_locked(f, false);
 	}
 	pthread_mutex_unlock(&f->lock);
 	return 0;
@@ -338,10 +429,6 @@ void prefill_end(struct prefill_fill *f, bool serves)
 		return;
 	pthread_mutex_lock(&f->lock);
 	f->ended = true;
-	if (f->active) {
-		if (!serves)
-			take_back_locked(f);
-		leave_locked(f);
-	}
+	leave_locked(f, serves);
 	pthread_mutex_unlock(&f->lock);
 }
