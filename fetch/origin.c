@@ -669,6 +669,7 @@ static int start_layers(struct origin *o, const struct origin_config *cfg)
 		.connections = cfg->connections,
 		.connect_timeout_ms = cfg->connect_timeout_ms,
 		.stall_timeout_ms = cfg->stall_timeout_ms,
+		.bandwidth_bytes_per_s = cfg->bandwidth_bytes_per_s,
 	};
 	const struct request_config request = {
 		.backoff = {cfg->retry_base_ms, cfg->retry_max_ms},

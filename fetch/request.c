@@ -490,6 +490,7 @@ static int run(struct request *r)
 		.url = r->spec.url,
 		.head = r->spec.head,
 		.bypass = r->spec.bypass,
+		.urgent = r->spec.kind != REQUEST_DOWNLOAD,
 	};
 
 	if (r->spec.kind == REQUEST_TAIL) {
