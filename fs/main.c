@@ -236,6 +236,7 @@ static int make_origin(struct mount *m)
 		.rate_per_s = cfg->rate_per_s,
 		.rate_burst = cfg->rate_burst,
 		.size_burst = cfg->size_burst,
+		.bandwidth_bytes_per_s = cfg->bandwidth_bytes_per_s,
 		.offline = cfg->offline,
 		.on_event = observe_fetch,
 	};
