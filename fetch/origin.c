@@ -334,7 +334,7 @@ static void answer_list(struct op *op, int err)
 
 static const struct op_type list_type = {
 	.what = "list",
-	.kind = REQUEST_SMALL,
+	.kind = REQUEST_LIST,
 	.sink = {.start = start_page, .data = page_data, .done = page_done},
 	.answer = answer_list,
 };
