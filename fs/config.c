@@ -64,7 +64,6 @@ static const char *const mount_words[] = {
 static const char *const later_options[] = {
 	"serve",
 	"segments",
-	"budget",
 };
 
 struct parse {

@@ -211,6 +211,18 @@ static const struct config_option options[] = {
 	 .none = "none",
 	 .example = "2M",
 	 .help = "bytes per second of all downloads together"},
+	{.group = "How hard",
+	 .name = "budget",
+	 .arg = "SIZE",
+	 .kind = SIZE,
+	 .field = FIELD(budget_bytes),
+	 .fallback = "none",
+	 .min = "1M",
+	 .max = "8192T",
+	 .none = "none",
+	 .example = "10G",
+	 .help = "bytes a day (of UTC, also over several mounts), then what "
+		 "is not cached can't be opened"},
 
 	{.group = "Cache",
 	 .name = "cache",

@@ -181,7 +181,7 @@ def test_options__help_and_version(t):
         "origin listing mirror cache quota min_free memory prefer integrity "
         "listing_ttl negative_ttl revalidate connections retries retry_base "
         "retry_max connect_timeout stall_timeout deadline rate rate_burst "
-        "size_burst bandwidth offline proxy no_proxy cacert run_id log log_level"
+        "size_burst bandwidth budget offline proxy no_proxy cacert run_id log log_level"
     ).split():
         assert option in result.stdout, option
     result = tickfs("--version")
