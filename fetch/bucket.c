@@ -24,17 +24,33 @@ static void refill(struct bucket *b, uint64_t now_ns)
 	b->at_ns = now_ns;
 }
 
-uint64_t bucket_take(struct bucket *b, uint64_t now_ns)
+uint64_t bucket_wait(struct bucket *b, double credit, uint64_t now_ns)
 {
-	double wait_ns;
+	double short_of, wait_ns;
 
 	if (b->rate_per_s == 0)
 		return 0;
 	refill(b, now_ns);
-	if (b->tokens >= 1) {
-		b->tokens -= 1;
+	short_of = 1 - b->tokens - credit;
+	if (short_of <= 0)
 		return 0;
-	}
-	wait_ns = (1 - b->tokens) / b->rate_per_s * NS_PER_S;
+	wait_ns = short_of / b->rate_per_s * NS_PER_S;
 	return (uint64_t)(wait_ns < WAIT_MAX_NS ? wait_ns : WAIT_MAX_NS) + 1;
+}
+
+void bucket_spend(struct bucket *b, uint64_t n, uint64_t now_ns)
+{
+	if (b->rate_per_s == 0)
+		return;
+	refill(b, now_ns);
+	b->tokens -= (double)n;
+}
+
+uint64_t bucket_take(struct bucket *b, uint64_t now_ns)
+{
+	uint64_t wait_ns = bucket_wait(b, 0, now_ns);
+
+	if (!wait_ns)
+		bucket_spend(b, 1, now_ns);
+	return wait_ns;
 }

@@ -9,7 +9,7 @@
 struct bucket {
 	double rate_per_s; /* 0: unlimited */
 	double burst;
-	double tokens; /* as of at_ns */
+	double tokens; /* as of at_ns; below 0: owed */
 	uint64_t at_ns;
 };
 
@@ -22,8 +22,15 @@ struct bucket {
 void bucket_init(struct bucket *b, double rate_per_s, double burst,
 		 uint64_t now_ns);
 
-/* Takes one token and returns 0, or takes none and returns after how many
- * nanoseconds to come again. */
+/* 0 where a token may be taken without owing more than @credit, else after how
+ * many nanoseconds to come again. */
+uint64_t bucket_wait(struct bucket *b, double credit, uint64_t now_ns);
+
+/* Takes @n tokens, there or not; those that were not are owed. */
+void bucket_spend(struct bucket *b, uint64_t n, uint64_t now_ns);
+
+/* Takes one token and returns 0, or takes none and returns bucket_wait() on no
+ * credit. */
 uint64_t bucket_take(struct bucket *b, uint64_t now_ns);
 
 #endif

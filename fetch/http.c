@@ -22,6 +22,7 @@
 
 #include "fetch/backoff.h"
 #include "fetch/peer.h"
+#include "fetch/throttle.h"
 
 enum {
 	BUFFER_BYTES = 128 << 10,
@@ -32,6 +33,8 @@ struct http {
 	char *proxy, *no_proxy, *cacert;
 	uint64_t connect_timeout_ms, stall_timeout_ms;
 	bool may_proxy;
+	struct throttle throttle;
+	struct loop_timer go_on; /* set while exchanges are held */
 	atomic_uint sockets;
 	unsigned int n_idle, connections;
 	CURL *idle[]; /* room for `connections` */
@@ -43,6 +46,7 @@ struct http_exchange {
 	void *arg;
 	struct loop_transfer transfer;
 	struct loop_timer stall;
+	struct throttle_flow flow;
 	struct curl_slist *fields;
 
 	uint64_t start_ns;
@@ -86,6 +90,8 @@ static bool environment_has_proxy(void)
 	return false;
 }
 
+static void on_go_on(void *arg);
+
 int http_create(struct http **out, struct loop *l,
 		const struct http_config *cfg)
 {
@@ -98,6 +104,9 @@ int http_create(struct http **out, struct loop *l,
 	h->connections = cfg->connections;
 	h->connect_timeout_ms = cfg->connect_timeout_ms;
 	h->stall_timeout_ms = cfg->stall_timeout_ms;
+	throttle_init(&h->throttle, cfg->bandwidth_bytes_per_s, loop_now_ns());
+	h->go_on.fn = on_go_on;
+	h->go_on.arg = h;
 	atomic_init(&h->sockets, 0);
 	h->may_proxy = cfg->proxy ? *cfg->proxy : environment_has_proxy();
 	if (copy_string(&h->proxy, cfg->proxy) ||
@@ -143,9 +152,14 @@ static void give_easy(struct http *h, CURL *easy)
 
 static void free_exchange(struct http_exchange *x)
 {
-	loop_clear_timer(x->h->loop, &x->stall);
+	struct http *h = x->h;
+
+	loop_clear_timer(h->loop, &x->stall);
+	throttle_leave(&h->throttle, &x->flow);
+	if (throttle_is_idle(&h->throttle))
+		loop_clear_timer(h->loop, &h->go_on);
 	if (x->transfer.easy)
-		give_easy(x->h, x->transfer.easy);
+		give_easy(h, x->transfer.easy);
 	curl_slist_free_all(x->fields);
 	free(x);
 }
@@ -428,12 +442,25 @@ static size_t on_field(char *buf, size_t size, size_t n, void *arg)
 	x->heard_ns = loop_now_ns();
 	if (!x->first_ns)
 		x->first_ns = x->heard_ns;
+	throttle_spend(&x->h->throttle, size * n, x->heard_ns);
 	x->header_bytes += size * n;
 	if (x->header_bytes > HTTP_HEADER_BYTES_MAX) {
 		x->fault = "too many header fields";
 		return 0;
 	}
 	return size * n;
+}
+
+/* Its bytes stay with libcurl, and then with the server. It is not to be
+ * blamed for the silence. */
+static size_t hold(struct http_exchange *x)
+{
+	struct http *h = x->h;
+
+	loop_clear_timer(h->loop, &x->stall);
+	if (!h->go_on.is_set)
+		loop_set_timer(h->loop, &h->go_on, x->heard_ns);
+	return CURL_WRITEFUNC_PAUSE;
 }
 
 static size_t on_body(char *buf, size_t size, size_t n, void *arg)
@@ -447,10 +474,13 @@ static size_t on_body(char *buf, size_t size, size_t n, void *arg)
 	if (x->err)
 		return CURL_WRITEFUNC_ERROR;
 	if (x->discard) {
+		throttle_spend(&x->h->throttle, len, x->heard_ns);
 		x->discarded += len;
 		return x->discarded > HTTP_DISCARD_MAX ? CURL_WRITEFUNC_ERROR
 						       : len;
 	}
+	if (!throttle_pass(&x->h->throttle, &x->flow, len, x->heard_ns))
+		return hold(x);
 	x->err = x->sink->data(x->arg, buf, len);
 	return x->err ? CURL_WRITEFUNC_ERROR : len;
 }
@@ -591,6 +621,32 @@ static void on_stall_timer(void *arg)
 	finish(x, CURLE_OPERATION_TIMEDOUT);
 }
 
+/* libcurl may hand over what it kept from within the call, or fail at it. */
+static void go_on(struct http_exchange *x)
+{
+	CURLcode result;
+
+	x->heard_ns = loop_now_ns();
+	rearm_stall(x);
+	result = curl_easy_pause(x->transfer.easy, CURLPAUSE_CONT);
+	if (result == CURLE_OK && !x->err)
+		return;
+	loop_remove_transfer(x->h->loop, &x->transfer);
+	finish(x, result == CURLE_OK ? CURLE_WRITE_ERROR : result);
+}
+
+static void on_go_on(void *arg)
+{
+	struct http *h = arg;
+	struct throttle_flow *f;
+	uint64_t now_ns = loop_now_ns(), wait_ns;
+
+	while ((f = throttle_next(&h->throttle, now_ns, &wait_ns)))
+		go_on(f->arg);
+	if (wait_ns != UINT64_MAX)
+		loop_set_timer(h->loop, &h->go_on, now_ns + wait_ns);
+}
+
 /* --- its beginning --- */
 
 static bool add_field(struct http_exchange *x, const char *name,
@@ -672,7 +728,9 @@ static bool set_options(struct http_exchange *x, CURL *easy,
 	SET(CURLOPT_PATH_AS_IS, 1L);
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	SET(CURLOPT_HTTP_VERSION, throttle_is_on(&h->throttle)
+					  ? (long)CURL_HTTP_VERSION_1_1
+					  : (long)CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_USERAGENT, "tickfs/" TICKFS_VERSION);
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SET(CURLOPT_NOSIGNAL, 1L);
@@ -710,6 +768,8 @@ int http_start(struct http *h, const struct http_ask *ask,
 	x->stall.arg = x;
 	x->transfer.fn = on_transferred;
 	x->transfer.arg = x;
+	x->flow.urgent = ask->urgent;
+	x->flow.arg = x;
 	x->start_ns = loop_now_ns();
 	x->transfer.easy = take_easy(h);
 	/* A URL that does not parse is libcurl's to refuse. */

@@ -10,6 +10,11 @@
  * to http, and never to a private address (peer.h) unless the first server was
  * at one itself. Through a proxy only the host in the URL can be judged.
  *
+ * With a limit on bytes per second (throttle.h) what is held back is left with
+ * the server by TCP, so each exchange has a connection of its own then: of
+ * HTTP/2 one that is held would hold up all others on its connection. To be
+ * held is not to stall.
+ *
  * Not for several threads: all is called on, and calls back on, the loop's.
  */
 #ifndef FETCH_HTTP_H
@@ -40,8 +45,9 @@ bool http_is_etag(const char *s);
 struct http_config {
 	const char *proxy, *no_proxy, *cacert; /* NULL: libcurl's default */
 	unsigned int connections;
-	uint64_t connect_timeout_ms; /* 0: libcurl's default */
-	uint64_t stall_timeout_ms;   /* 0: none */
+	uint64_t connect_timeout_ms;	/* 0: libcurl's default */
+	uint64_t stall_timeout_ms;	/* 0: none */
+	uint64_t bandwidth_bytes_per_s; /* of all together; 0: no limit */
 };
 
 /* 0 or -ENOMEM. Strings are copied. @l has to outlive it. */
@@ -63,6 +69,7 @@ struct http_ask {
 	const char *url;
 	bool head;   /* HEAD, else GET */
 	bool bypass; /* caches on the way shall revalidate */
+	bool urgent; /* not to wait for others under a limit of bandwidth */
 	enum http_range range;
 	uint64_t range_arg;
 	const char *if_range;	   /* the field's value, or NULL */

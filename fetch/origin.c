@@ -334,7 +334,7 @@ static void answer_list(struct op *op, int err)
 
 static const struct op_type list_type = {
 	.what = "list",
-	.kind = REQUEST_SMALL,
+	.kind = REQUEST_LIST,
 	.sink = {.start = start_page, .data = page_data, .done = page_done},
 	.answer = answer_list,
 };
@@ -669,6 +669,7 @@ static int start_layers(struct origin *o, const struct origin_config *cfg)
 		.connections = cfg->connections,
 		.connect_timeout_ms = cfg->connect_timeout_ms,
 		.stall_timeout_ms = cfg->stall_timeout_ms,
+		.bandwidth_bytes_per_s = cfg->bandwidth_bytes_per_s,
 	};
 	const struct request_config request = {
 		.backoff = {cfg->retry_base_ms, cfg->retry_max_ms},

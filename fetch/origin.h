@@ -10,11 +10,12 @@
  * Every request made answers exactly once: its `done` callback runs, with
  * -ECANCELED where origin_cancel() came first, also while origin_free() runs.
  *
- * Policy inside: pacing by token buckets, at most `connections` at a time,
- * retries with exponential backoff and jitter, Retry-After, stall detection,
- * resume of a cut body with Range and If-Range. Each logical request keeps to
- * one source; going to another one (past caches, the mirror) is the caller's
- * decision, because only the caller can judge bytes.
+ * Policy inside: pacing of requests and of bytes by token buckets, at most
+ * `connections` at a time, retries with exponential backoff and jitter,
+ * Retry-After, stall detection, resume of a cut body with Range and If-Range.
+ * Each logical request keeps to one source; going to another one (past caches,
+ * the mirror) is the caller's decision, because only the caller can judge
+ * bytes.
  *
  * Errors given to `done`, all negative:
  *   -ENOENT       404 or 410
@@ -69,7 +70,8 @@ struct origin_config {
 	double rate_per_s;    /* requests; 0: unlimited */
 	double rate_burst;
 	double size_burst; /* burst of the bucket that tails draw from */
-	bool offline;	   /* answer -ENETUNREACH without touching the net */
+	uint64_t bandwidth_bytes_per_s; /* of all together; 0: unlimited */
+	bool offline; /* answer -ENETUNREACH without touching the net */
 	fetch_event_fn *on_event;
 	void *event_arg;
 };

@@ -490,6 +490,7 @@ static int run(struct request *r)
 		.url = r->spec.url,
 		.head = r->spec.head,
 		.bypass = r->spec.bypass,
+		.urgent = r->spec.kind != REQUEST_DOWNLOAD,
 	};
 
 	if (r->spec.kind == REQUEST_TAIL) {
@@ -524,17 +525,18 @@ static unsigned int at_least_1(unsigned int connections, unsigned int kept)
 static bool has_room(const struct request_pool *p, enum request_kind kind)
 {
 	unsigned int downloads = p->running[REQUEST_DOWNLOAD];
-	unsigned int bulk = downloads + p->running[REQUEST_TAIL];
+	unsigned int rest = downloads + p->running[REQUEST_TAIL] +
+			    p->running[REQUEST_SMALL];
 	unsigned int most = p->cfg.connections;
 
-	if (bulk + p->running[REQUEST_SMALL] >= most)
+	if (rest + p->running[REQUEST_LIST] >= most)
 		return false;
-	if (kind == REQUEST_SMALL)
+	if (kind == REQUEST_LIST)
 		return true;
 	if (kind == REQUEST_DOWNLOAD && downloads >= at_least_1(most, 2))
 		return false;
 	/* Of two, one is kept from downloads already. */
-	return most <= 2 || bulk < most - 1;
+	return most <= 2 || rest < most - 1;
 }
 
 /* The next to run, or NULL; then @wait_ns tells when to look for a token. */

@@ -6,10 +6,10 @@
  * of thousands is sized at once), all others from one they share.
  *
  * Fairness. At most `connections` exchanges run at a time. Of these, downloads
- * have at most connections - 2, downloads and tails together connections - 1
- * (but each kind at least one), so that a listing finds a free one soon
- * however much is being loaded. A connection that becomes free goes to the
- * kinds in turn, and within a kind to who came first.
+ * have at most connections - 2, and all that are no listings together
+ * connections - 1 (but each kind at least one), so that a listing finds a free
+ * one soon however much is being loaded, and whatever stalls. A connection that
+ * becomes free goes to the kinds in turn, and within a kind to who came first.
  *
  * Retries. What may pass (no connection, a cut or stalled one, 408, 425, 429,
  * 5xx) is tried again, `retries` times, after backoff_ms(). A download starts
@@ -37,7 +37,8 @@ enum {
 };
 
 enum request_kind {
-	REQUEST_SMALL,	  /* a page of a listing, a small object, a head */
+	REQUEST_LIST,	  /* a page of a listing */
+	REQUEST_SMALL,	  /* a small object, a head */
 	REQUEST_TAIL,	  /* HTTP_LAST; a server may ignore it: 200 */
 	REQUEST_DOWNLOAD, /* resumes */
 	REQUEST_KINDS,

@@ -487,10 +487,15 @@ static void adopt_local(struct admission *a)
 
 static int begin_download(struct admission *a)
 {
+	uint64_t lacking = a->meta.size == UINT64_MAX ? UINT64_MAX
+						      : a->meta.size - a->from;
 	int err;
 
 	if (a->env.offline)
 		return -ENETUNREACH;
+	err = budget_begin(a->env.budget, a->key, lacking, when_now());
+	if (err)
+		return err;
 	err = store_staging_begin(a->sg, a->meta.etag, a->meta.size,
 				  a->meta.last_modified, a->from);
 	if (err)
@@ -1203,6 +1208,7 @@ static void run(struct work *work)
 		a->result.reason = a->reason;
 		a->result.changed = a->changed;
 		leave_staging(a);
+		budget_end(a->env.budget, a->key, when_now());
 		prefill_end(a->fill, false);
 		a->done(a->arg, &a->result);
 		admission_free(a);

@@ -8,6 +8,9 @@
  * partial left by an earlier attempt is resumed; bytes that do not hold after
  * a resume are fetched from the start before anyone is blamed.
  *
+ * Each time it is asked for, what is lacking must fit into the budget; else the
+ * errno is EDQUOT. What is under way may finish. A .CHECKSUM is never refused.
+ *
  * All work is done on the given workers in small steps; nothing here waits.
  */
 #ifndef FS_ADMISSION_H
@@ -18,6 +21,7 @@
 
 #include "cache/store.h"
 #include "fetch/origin.h"
+#include "fs/budget.h"
 #include "fs/prefill.h"
 #include "fs/workers.h"
 
@@ -27,6 +31,7 @@ struct admission_env {
 	struct origin *origin;
 	struct store *store;
 	struct workers *workers;
+	struct budget *budget; /* or NULL */
 	const char *run_id;
 	bool lenient;
 	bool offline;

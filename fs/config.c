@@ -64,8 +64,6 @@ static const char *const mount_words[] = {
 static const char *const later_options[] = {
 	"serve",
 	"segments",
-	"bandwidth",
-	"budget",
 };
 
 struct parse {

@@ -35,6 +35,8 @@ struct config {
 	uint64_t retry_base_ms, retry_max_ms, connect_timeout_ms;
 	uint64_t stall_timeout_ms, deadline_ms;
 	double rate_per_s, rate_burst, size_burst; /* rate 0: unlimited */
+	uint64_t bandwidth_bytes_per_s;		   /* 0: unlimited */
+	uint64_t budget_bytes;			   /* a day; 0: unlimited */
 	char *proxy, *no_proxy, *cacert;	   /* NULL: libcurl's default */
 	char *run_id;
 	char *log; /* a file's path; NULL: stderr */

@@ -302,6 +302,9 @@ static int ask_once(struct listings *l, const char *name, bool probe,
 		return known ? 0 : -ENETUNREACH;
 	if (manner == IF_KNOWN)
 		return -EINPROGRESS;
+	err = budget_allows_small(l->cfg.budget, name, when_now());
+	if (err)
+		return known ? 0 : err;
 	pthread_mutex_lock(&l->lock);
 	p = find_locked(l, name);
 	if (l->answers != answers && !(p && p->busy))

@@ -2,9 +2,9 @@
  * listings - directory pages in the catalog, fetched once however many ask.
  *
  * The catalog is the listing; this module only sees to it that it is there and
- * not older than `listing_ttl`. An old listing that can't be renewed is used
- * on, with a warning: what was seen stays usable. An empty answer is kept as
- * such for `negative_ttl`.
+ * not older than `listing_ttl`. An old listing that can't be renewed, or may
+ * not for the budget, is used on, with a warning: what was seen stays usable.
+ * An empty answer is kept as such for `negative_ttl`.
  */
 #ifndef FS_LISTINGS_H
 #define FS_LISTINGS_H
@@ -13,6 +13,7 @@
 
 #include "cache/catalog.h"
 #include "fetch/origin.h"
+#include "fs/budget.h"
 #include "fs/waitlist.h"
 #include "fs/workers.h"
 
@@ -22,6 +23,7 @@ struct listings_config {
 	struct origin *origin;
 	struct catalog *catalog;
 	struct workers *workers;
+	struct budget *budget; /* or NULL */
 	uint64_t ttl_ms, negative_ttl_ms;
 	bool offline;
 	/* Each entry of a page that came in; on a worker thread. */
@@ -37,7 +39,9 @@ void listings_free(struct listings *l);
 /*
  * listings_ensure() - is the listing of @prefix in the catalog?
  * Returns 0; -ENOENT: listed, and empty; -EINPROGRESS: @w will be woken, ask
- * again then (with @w NULL nothing is started); or an error of origin_list().
+ * again then (with @w NULL nothing is started); -EDQUOT where it was never
+ * listed and small requests have spent the budget; or an error of
+ * origin_list().
  */
 int listings_ensure(struct listings *l, const char *prefix, struct waiter *w);
 

@@ -15,8 +15,10 @@
 #include <unistd.h>
 
 #include "cache/pool.h"
+#include "cache/spending.h"
 #include "cache/store.h"
 #include "fetch/origin.h"
+#include "fs/budget.h"
 #include "fs/config.h"
 #include "fs/daemon.h"
 #include "fs/file.h"
@@ -59,6 +61,7 @@ struct mount {
 	struct config *cfg;
 	int log_fd;
 	struct store *store;
+	struct budget *budget; /* NULL: none */
 	struct origin *origin;
 	/* Three, so that a request whose answer is there waits neither for
 	 * an inflate nor for a catalog that is being synced. */
@@ -216,6 +219,40 @@ static int open_store(struct mount *m)
 	return err;
 }
 
+/* What was spent today before this mount counts, too. */
+static int make_budget(struct mount *m)
+{
+	struct spending kept;
+	int err;
+
+	if (!m->cfg->budget_bytes)
+		return 0;
+	err = spending_load(m->cfg->cache, &kept);
+	if (err && err != -ENOENT)
+		log_event(LOG_LEVEL_WARN, "cache", "spending_forgotten",
+			  log_str("error", strerror(-err)), LOG_END);
+	err = budget_create(&m->budget, m->cfg->budget_bytes,
+			    err ? NULL : &kept);
+	if (err)
+		complain("%s", strerror(-err));
+	return err;
+}
+
+static void keep_spending(struct mount *m, bool all)
+{
+	struct spending s;
+	int err;
+
+	if (!budget_to_keep(m->budget, all, when_now(), &s))
+		return;
+	err = spending_save(m->cfg->cache, &s);
+	if (!err)
+		return;
+	budget_not_kept(m->budget);
+	log_event(LOG_LEVEL_WARN, "cache", "spending_not_kept",
+		  log_str("error", strerror(-err)), LOG_END);
+}
+
 static int make_origin(struct mount *m)
 {
 	const struct config *cfg = m->cfg;
@@ -236,8 +273,10 @@ static int make_origin(struct mount *m)
 		.rate_per_s = cfg->rate_per_s,
 		.rate_burst = cfg->rate_burst,
 		.size_burst = cfg->size_burst,
+		.bandwidth_bytes_per_s = cfg->bandwidth_bytes_per_s,
 		.offline = cfg->offline,
 		.on_event = observe_fetch,
+		.event_arg = m->budget,
 	};
 	int err = origin_create(&m->origin, &oc);
 
@@ -287,6 +326,7 @@ static int make_supply(struct mount *m)
 		.store = m->store,
 		.quick = m->quick,
 		.heavy = m->heavy,
+		.budget = m->budget,
 		.admissions = admissions(cfg),
 		.run_id = cfg->run_id,
 		.lenient = cfg->lenient,
@@ -299,6 +339,7 @@ static int make_supply(struct mount *m)
 		.origin = m->origin,
 		.catalog = store_catalog(m->store),
 		.workers = m->quick,
+		.budget = m->budget,
 		.ttl_ms = cfg->listing_ttl_ms,
 		.negative_ttl_ms = cfg->negative_ttl_ms,
 		.offline = cfg->offline,
@@ -358,6 +399,8 @@ static int make_all(struct mount *m)
 	int err = open_store(m);
 
 	if (!err)
+		err = make_budget(m);
+	if (!err)
 		err = make_origin(m);
 	if (err)
 		return err;
@@ -416,6 +459,7 @@ static void fill_ops(struct mount *m)
 				.store = m->store,
 				.pool = m->pool,
 				.origin = m->origin,
+				.budget = m->budget,
 				.folders = m->folders,
 				.nodes = m->nodes,
 				.run_id = m->cfg->run_id,
@@ -492,6 +536,7 @@ static void *keep_up(void *arg)
 		store_tick(m->store, when_now());
 		supply_tick(m->supply, when_ms());
 		prune_tick(m->prune, when_ms());
+		keep_spending(m, false);
 		clock_gettime(CLOCK_MONOTONIC, &next);
 		next.tv_nsec += 1000000000 / UPKEEP_A_SECOND;
 		if (next.tv_nsec >= 1000000000) {
@@ -592,6 +637,8 @@ static void take_down(struct mount *m)
 	file_table_free(m->files);
 	pool_free(m->pool);
 	origin_free(m->origin);
+	keep_spending(m, true);
+	budget_free(m->budget);
 	store_close(m->store);
 	if (m->mounted)
 		log_event(LOG_LEVEL_INFO, "mount", "unmounted", LOG_END);

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fs/budget.h"
 #include "fs/log.h"
 #include "fs/metrics.h"
+#include "fs/when.h"
 
 static void request_ended(const struct fetch_event *ev)
 {
@@ -27,7 +29,6 @@ static void request_ended(const struct fetch_event *ev)
 
 void observe_fetch(void *arg, const struct fetch_event *ev)
 {
-	(void)arg;
 	switch (ev->type) {
 	case FETCH_EVENT_REQUEST:
 		request_ended(ev);
@@ -51,6 +52,8 @@ void observe_fetch(void *arg, const struct fetch_event *ev)
 		break;
 	case FETCH_EVENT_PROGRESS:
 		metrics_add(METRIC_FETCH_BYTES, ev->bytes);
+		budget_came(arg, strcmp(ev->what, "download") == 0, ev->key,
+			    ev->bytes, when_now());
 		break;
 	}
 }

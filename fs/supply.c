@@ -549,7 +549,8 @@ static bool start_one(struct supply *s, const char *key)
 		return false;
 	pthread_mutex_lock(&o->lock);
 	load_locked(o);
-	if (!o->has_csv && !o->sizing && !o->no_tail && !remembered_locked(o)) {
+	if (!o->has_csv && !o->sizing && !o->no_tail && !remembered_locked(o) &&
+	    !budget_allows_small(s->cfg.budget, key, when_now())) {
 		o->in_batch = true;
 		started = start_size_locked(o);
 		o->in_batch = started;
@@ -685,6 +686,10 @@ static int facts_locked(struct object *o, enum supply_need need,
 		return -EINPROGRESS;
 	if (o->no_tail)
 		return fetch_locked(o, false, w, NULL);
+	if (!o->sizing)
+		err = budget_allows_small(o->s->cfg.budget, o->key, when_now());
+	if (err)
+		return err;
 	if (!start_size_locked(o))
 		return -ENOMEM;
 	waitlist_add(&o->sized, w);
@@ -929,12 +934,39 @@ static int await_locked(struct object *o, struct waiter *w,
 	return -EINPROGRESS;
 }
 
-/* Under lock: into the cache with it; -EINPROGRESS once @w waits. */
+/*
+ * Under lock: does the budget allow it? So that who is refused need not wait
+ * for those under way; fs/admission.c asks again when it is about to begin.
+ */
+static int afford_locked(struct object *o)
+{
+	const struct supply_config *cfg = &o->s->cfg;
+	uint64_t lacking = UINT64_MAX, staged, size;
+
+	if (!cfg->budget)
+		return 0;
+	if (o->known && !o->is_zip && o->facts.size <= STORE_SMALL_MAX)
+		return budget_allows_small(cfg->budget, o->key, when_now());
+	if (o->known) {
+		lacking = o->facts.size;
+		if (store_partial(cfg->store, o->key, &staged, &size) == 0)
+			lacking -= staged < lacking ? staged : lacking;
+	}
+	return budget_allows(cfg->budget, o->key, lacking, when_now());
+}
+
+/* Under lock: into the cache with it; -EINPROGRESS once @w waits. @recheck:
+ * from the cache itself, if it holds. */
 static int fetch_locked(struct object *o, bool recheck, struct waiter *w,
 			const struct prefill_reader *r)
 {
 	int err;
 
+	if (!recheck && !o->admission && !o->queued) {
+		err = afford_locked(o);
+		if (err)
+			return err;
+	}
 	if (!o->fill && o->is_zip)
 		o->fill = prefill_fill_create(o->s->cfg.prefill);
 	if (!o->admission && !o->queued && take_place_locked(o, recheck)) {
@@ -1313,6 +1345,7 @@ int supply_create(struct supply **out, const struct supply_config *cfg)
 		.origin = cfg->origin,
 		.store = cfg->store,
 		.workers = cfg->heavy,
+		.budget = cfg->budget,
 		.run_id = cfg->run_id,
 		.lenient = cfg->lenient,
 		.offline = cfg->offline,

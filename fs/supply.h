@@ -10,7 +10,8 @@
  * Functions that take a waiter answer at once where they can. Otherwise they
  * start what is needed, return -EINPROGRESS, and wake the waiter: with an
  * error, which is then the answer, or with 0, and then the caller asks again.
- * With the waiter NULL nothing is started. All may be called on any thread.
+ * With the waiter NULL nothing is started. What the budget (fs/budget.h) does
+ * not allow is -EDQUOT at once. All may be called on any thread.
  */
 #ifndef FS_SUPPLY_H
 #define FS_SUPPLY_H
@@ -20,6 +21,7 @@
 
 #include "cache/store.h"
 #include "fetch/origin.h"
+#include "fs/budget.h"
 #include "fs/waitlist.h"
 #include "fs/workers.h"
 
@@ -33,6 +35,7 @@ struct supply_config {
 	struct workers *quick;	 /* answers that came */
 	struct workers *heavy;	 /* digests, decode, commit */
 	struct prefill *prefill; /* may be NULL */
+	struct budget *budget;	 /* likewise */
 	/* Downloads under way at once, each of INGEST_BYTES (fs/ingest.h); of
 	 * those that get no bytes up to three times as many more. */
 	unsigned int admissions;

@@ -351,6 +351,24 @@ static char *connections(const struct subject *s)
 	return number(origin_connections(s->x->origin));
 }
 
+static char *budget_limit(const struct subject *s)
+{
+	uint64_t limit, spent;
+
+	return budget_stats(s->x->budget, when_now(), &limit, &spent)
+		       ? number(limit)
+		       : NULL;
+}
+
+static char *budget_spent(const struct subject *s)
+{
+	uint64_t limit, spent;
+
+	return budget_stats(s->x->budget, when_now(), &limit, &spent)
+		       ? number(spent)
+		       : NULL;
+}
+
 static char *rss(const struct subject *s)
 {
 	FILE *f = fopen("/proc/self/statm", "re");
@@ -436,6 +454,8 @@ static const struct attribute root_attributes[] = {
 	{"fetch.retries", true, fetch_retries},
 	{"fetch.resumes", true, fetch_resumes},
 	{"fetch.connections", true, connections},
+	{"fetch.budget_bytes", true, budget_limit},
+	{"fetch.budget_spent_bytes", true, budget_spent},
 	{"integrity.republished", true, republished},
 	{"read.bytes", true, read_bytes},
 	{"read.bytes_per_second", true, read_speed},

@@ -11,6 +11,7 @@
 #include "cache/pool.h"
 #include "cache/store.h"
 #include "fetch/origin.h"
+#include "fs/budget.h"
 #include "fs/folder.h"
 #include "fs/node.h"
 #include "fs/supply.h"
@@ -22,6 +23,7 @@ struct xattr_sources {
 	struct store *store;
 	struct pool *pool; /* NULL: nothing is told of it */
 	struct origin *origin;
+	struct budget *budget; /* NULL: nothing is told of it */
 	struct folders *folders;
 	struct nodes *nodes;
 	const char *run_id;

@@ -86,6 +86,42 @@ static void test_bucket__survives_a_clock_that_stands_or_goes_back(void **state)
 	assert_int_equal(take_all(&b, 100 * S + S / 10), 1);
 }
 
+static void test_bucket__gives_none_until_what_it_owes_is_refilled(void **state)
+{
+	struct bucket b;
+
+	(void)state;
+	bucket_init(&b, 100, 100, 0);
+	bucket_spend(&b, 350, 0); /* 250 owed, and one to be there */
+	assert_in_range(bucket_wait(&b, 0, 0), 2510000000, 2510000002);
+	assert_true(bucket_take(&b, 2 * S) > 0);
+	assert_int_equal(take_all(&b, 3 * S), 50);
+}
+
+static void test_bucket__gives_on_credit_up_to_what_is_allowed(void **state)
+{
+	struct bucket b;
+
+	(void)state;
+	bucket_init(&b, 100, 100, 0);
+	bucket_spend(&b, 150, 0);
+	assert_int_equal(bucket_wait(&b, 51, 0), 0);
+	assert_in_range(bucket_wait(&b, 50, 0), 10000000, 10000002);
+	assert_in_range(bucket_wait(&b, 0, 0), 510000000, 510000002);
+	/* To ask takes nothing. */
+	assert_int_equal(take_all(&b, S), 50);
+}
+
+static void test_bucket__of_rate_0_owes_nothing(void **state)
+{
+	struct bucket b;
+
+	(void)state;
+	bucket_init(&b, 0, 1, 0);
+	bucket_spend(&b, UINT64_MAX, 0);
+	assert_int_equal(bucket_wait(&b, 0, 0), 0);
+}
+
 static void test_bucket__of_a_tiny_rate_gives_a_finite_wait(void **state)
 {
 	struct bucket b;
@@ -105,6 +141,11 @@ int main(void)
 		cmocka_unit_test(test_bucket__tells_when_to_come_again),
 		cmocka_unit_test(test_bucket__of_rate_0_is_unlimited),
 		cmocka_unit_test(test_bucket__with_a_burst_below_1_still_gives),
+		cmocka_unit_test(
+			test_bucket__gives_none_until_what_it_owes_is_refilled),
+		cmocka_unit_test(
+			test_bucket__gives_on_credit_up_to_what_is_allowed),
+		cmocka_unit_test(test_bucket__of_rate_0_owes_nothing),
 		cmocka_unit_test(
 			test_bucket__survives_a_clock_that_stands_or_goes_back),
 		cmocka_unit_test(

@@ -171,6 +171,8 @@ static void test_config__defaults_are_those_of_the_design(void **state)
 	assert_int_equal(c->retry_max_ms, 30000);
 	assert_int_equal(c->connect_timeout_ms, 10000);
 	assert_int_equal(c->stall_timeout_ms, 30000);
+	assert_int_equal(c->bandwidth_bytes_per_s, 0);
+	assert_int_equal(c->budget_bytes, 0);
 	assert_int_equal(c->deadline_ms, 0);
 	assert_true(c->rate_per_s == 50.0 && c->rate_burst == 500.0 &&
 		    c->size_burst == 4000.0);
@@ -191,6 +193,7 @@ static void test_config__options_reach_their_fields(void **state)
 		"listing_ttl=0,negative_ttl=1s,revalidate=7d,connections=256,"
 		"retries=0,retry_base=1ms,retry_max=1h,connect_timeout=1s,"
 		"stall_timeout=2s,deadline=3s,rate=none,rate_burst=1,"
+		"bandwidth=3M,budget=4G,"
 		"size_burst=2.5,proxy=,no_proxy=a\\,b,cacert=/ca,run_id=run.1,"
 		"log=/var/log/t,log_level=debug,mirror=none");
 
@@ -211,6 +214,8 @@ static void test_config__options_reach_their_fields(void **state)
 	assert_int_equal(c->retry_max_ms, 3600000);
 	assert_int_equal(c->connect_timeout_ms, 1000);
 	assert_int_equal(c->stall_timeout_ms, 2000);
+	assert_int_equal(c->bandwidth_bytes_per_s, 3 << 20);
+	assert_int_equal(c->budget_bytes, UINT64_C(4) << 30);
 	assert_int_equal(c->deadline_ms, 3000);
 	assert_true(c->rate_per_s == 0.0 && c->rate_burst == 1.0 &&
 		    c->size_burst == 2.5);
@@ -337,8 +342,15 @@ static void test_config__wrong_options_say_what_is_allowed(void **state)
 		{"/m -o serve=early", "serve: not in this version"},
 		{"/m -o serve", "serve: not in this version"},
 		{"/m -o segments=4", "not in this version"},
-		{"/m -o bandwidth=1M", "not in this version"},
-		{"/m -o budget=1G", "not in this version"},
+		{"/m -o bandwidth=0", "too small; give a size (units K M G T) "
+				      "from 16K to 1T, or none, e.g. "
+				      "bandwidth=2M"},
+		{"/m -o bandwidth=2T", "too large"},
+		{"/m -o bandwidth=1M/s", "can't be read"},
+		{"/m -o budget=1K", "too small; give a size (units K M G T) "
+				    "from 1M to 8192T, or none, e.g. "
+				    "budget=10G"},
+		{"/m -o budget=1G/d", "can't be read"},
 		{"/m -o alert_hit_rate=0.5", "not in this version"},
 		{"/m -o max_read=1", "from 4096 to 1048576"},
 		{"/m -o fsname", "needs a value"},
@@ -615,7 +627,7 @@ static void test_config__a_fault_in_a_file_names_its_line(void **state)
 		{"config = /x\n", "1", "can't name another"},
 		{"log = /l\n  quota 5G\n", "2", "is no line"},
 		{"offline =\n", "1", "give yes or no"},
-		{"budget = 1G\n", "1", "not in this version"},
+		{"segments = 4\n", "1", "not in this version"},
 	};
 	char longest[400];
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fetch/http.h"
@@ -349,6 +350,147 @@ static void test_http__cancel_calls_nothing(void **state)
 	assert_int_equal(g.done, 0);
 }
 
+/* --- a limit of bandwidth --- */
+
+enum {
+	PIECE = 16 << 10, /* CURL_MAX_WRITE_SIZE: what libcurl gives at once */
+};
+
+static struct mini_object *a_body(size_t len)
+{
+	static char bytes[1 << 20];
+	static struct mini_object o;
+
+	o = (struct mini_object){.body = bytes, .len = len};
+	return &o;
+}
+
+static void open_limited(size_t len, uint64_t bytes_per_s, uint64_t stall_ms)
+{
+	const struct http_config cfg = {
+		.bandwidth_bytes_per_s = bytes_per_s,
+		.stall_timeout_ms = stall_ms,
+	};
+
+	server = mini_http_start(on_object, a_body(len));
+	open_with(&cfg);
+}
+
+struct looked {
+	const struct got *g;
+	size_t len;
+};
+
+static void do_look(void *arg)
+{
+	struct looked *l = arg;
+
+	l->len = l->g->len;
+}
+
+/* Until it is held, having got something. */
+static void start_held(struct got *g)
+{
+	struct looked l = {.g = g};
+
+	g->ask.url = mini_http_url(server);
+	on_loop(loop, do_start, g);
+	assert_int_equal(g->started, 0);
+	while (on_loop(loop, do_look, &l), l.len == 0)
+		usleep(1000);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* All but its last piece and the burst had to be waited for: 24 KiB at 8 KiB
+ * a second, with gaps longer than a stall. */
+static void test_http__held_to_a_rate_it_neither_stalls_nor_spins(void **state)
+{
+	uint64_t begin_ns = loop_now_ns(), cpu_begin_ns = cpu_ns(), took_ns;
+	struct got g = {0};
+
+	(void)state;
+	open_limited(3 * PIECE, PIECE / 2, 1000);
+	assert_int_equal(ask(&g, mini_http_url(server)), HTTP_ANSWERED);
+	took_ns = loop_now_ns() - begin_ns;
+	assert_int_equal(g.len, 3 * PIECE);
+	assert_true(took_ns > 2990000000);
+	assert_true(cpu_ns() - cpu_begin_ns < took_ns / 2);
+}
+
+static void test_http__several_share_one_rate(void **state)
+{
+	uint64_t begin_ns = loop_now_ns();
+	struct got g[4] = {0};
+
+	(void)state;
+	open_limited(4 * PIECE, 6 * PIECE, 20000);
+	for (int i = 0; i < 4; i++) {
+		g[i].ask.url = mini_http_url(server);
+		on_loop(loop, do_start, &g[i]);
+	}
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(wait_for(&g[i]), HTTP_ANSWERED);
+		assert_int_equal(g[i].len, 4 * PIECE);
+	}
+	/* 16 pieces, less 6 of burst and the last one, at 6 a second. */
+	assert_true(loop_now_ns() - begin_ns > 1490000000);
+}
+
+static void test_http__held_by_a_rate_it_is_cancelled_at_once(void **state)
+{
+	struct got g = {0};
+
+	(void)state;
+	/* The next piece would come after 16 s. */
+	open_limited(4 * PIECE, 1000, 20000);
+	start_held(&g);
+	on_loop(loop, do_cancel, &g);
+	close_both(NULL);
+	assert_int_equal(g.done, 0);
+}
+
+static void test_http__urgent_ones_pass_those_held_by_a_rate(void **state)
+{
+	struct got g = {0}, urgent = {.ask = {.urgent = true,
+					      .range = HTTP_LAST,
+					      .range_arg = 1000}};
+
+	(void)state;
+	open_limited(64 * PIECE, PIECE, 20000);
+	start_held(&g);
+	assert_int_equal(ask(&urgent, mini_http_url(server)), HTTP_ANSWERED);
+	assert_int_equal(urgent.len, 1000);
+	assert_int_equal(g.done, 0);
+	on_loop(loop, do_cancel, &g);
+}
+
+static void do_refuse(void *arg)
+{
+	struct got *g = arg;
+
+	g->data_returns = -ENOSPC;
+}
+
+static void
+test_http__held_by_a_rate_it_hands_back_what_the_sink_returns(void **state)
+{
+	struct got g = {0};
+
+	(void)state;
+	open_limited(4 * PIECE, PIECE, 20000);
+	start_held(&g);
+	on_loop(loop, do_refuse, &g);
+	assert_int_equal(wait_for(&g), HTTP_ABORTED);
+	assert_int_equal(g.err, -ENOSPC);
+}
+
 static void test_http__does_not_speak_other_protocols(void **state)
 {
 	static const char *const urls[] = {"file:///etc/passwd", "ftp://h/",
@@ -647,6 +789,11 @@ int main(void)
 		TEST(tells_a_stall),
 		TEST(tells_a_cut),
 		TEST(cancel_calls_nothing),
+		TEST(held_to_a_rate_it_neither_stalls_nor_spins),
+		TEST(several_share_one_rate),
+		TEST(held_by_a_rate_it_is_cancelled_at_once),
+		TEST(urgent_ones_pass_those_held_by_a_rate),
+		TEST(held_by_a_rate_it_hands_back_what_the_sink_returns),
 		TEST(does_not_speak_other_protocols),
 		TEST(follows_five_redirects),
 		TEST(hands_on_a_redirect_to_nowhere),

@@ -145,6 +145,28 @@ static void test_listings__old_ones_are_asked_for_again(void **state)
 	assert_int_equal(fs_requests(b, NULL).all, 2);
 }
 
+static void test_listings__end_when_small_ones_spent_the_budget(void **state)
+{
+	struct fs_options o = {.listing_ttl_ms = 3600000, .budget_bytes = 1000};
+	struct fs_bench *b = *state;
+	bool is_prefix;
+	uint64_t size;
+
+	publish_two(b);
+	fs_up(b, &o);
+	budget_came(b->budget, true, "download", 1000, when_now());
+	assert_int_equal(fs_ensure(b, PREFIX "sub/"), 0);
+	budget_came(b->budget, false, "tail", 1000, when_now());
+	assert_int_equal(fs_ensure(b, PREFIX), -EDQUOT);
+	assert_int_equal(fs_probe(b, PREFIX), -EDQUOT);
+	/* What was seen stays usable. */
+	catalog_listing_put(b->catalog, PREFIX, &one, 1, when_now() - 3700);
+	assert_int_equal(fs_ensure(b, PREFIX), 0);
+	assert_int_equal(entry(b, ZIP, &is_prefix, &size), 0);
+	assert_int_equal(size, 1000);
+	assert_int_equal(fs_requests(b, NULL).all, 1);
+}
+
 static void test_listings__freshness_is_an_age(void **state)
 {
 	struct fs_options hour = {.listing_ttl_ms = 3600000};
@@ -458,6 +480,7 @@ int main(void)
 		BENCH(test_listings__start_is_what_ensure_waits_for),
 		BENCH(test_listings__known_ones_are_not_asked_for),
 		BENCH(test_listings__old_ones_are_asked_for_again),
+		BENCH(test_listings__end_when_small_ones_spent_the_budget),
 		BENCH(test_listings__freshness_is_an_age),
 		BENCH(test_listings__nothing_there_is_remembered),
 		BENCH(test_listings__absence_has_an_age_of_its_own),

@@ -1399,7 +1399,7 @@ static void on_crowd(void *arg, struct mini_call *call)
 	pthread_mutex_lock(&c->lock);
 	c->now--;
 	pthread_mutex_unlock(&c->lock);
-	mini_reply_text(call, 200, "text/plain", "x");
+	mini_reply_text(call, 200, "text/plain", PAGE("false", ""));
 }
 
 static void test_origin__keeps_to_its_connections(void **state)
@@ -1414,8 +1414,10 @@ static void test_origin__keeps_to_its_connections(void **state)
 	configure(&cfg, mini_http_url(server));
 	cfg.connections = 5;
 	open_with(&cfg);
-	for (unsigned int i = 0; i < N; i++)
-		origin_get(origin, ORIGIN_MAIN, "k", 9, on_bytes, &answers[i]);
+	for (unsigned int i = 0; i < N; i += 2) {
+		origin_get(origin, ORIGIN_MAIN, "k", 99, on_bytes, &answers[i]);
+		origin_list(origin, "", 0, on_listed, &answers[i + 1]);
+	}
 	mini_gate_wait_for(server, 5);
 	assert_int_equal(origin_connections(origin), 5);
 	mini_gate_open(server);
@@ -1465,6 +1467,45 @@ static void test_origin__lets_small_requests_by_many_downloads(void **state)
 		}
 		mini_gate_open(server);
 		for (unsigned int i = 0; i < N; i++) {
+			assert_int_equal(wait_for(&answers[i]), 0);
+			forget(&answers[i]);
+		}
+		close_both(NULL);
+	}
+}
+
+/* Of checksums, tails and downloads that stall none takes the last one: who
+ * lists a folder needs none of them. */
+static void test_origin__lets_listings_by_whatever_stalls(void **state)
+{
+	static const unsigned int connections[] = {3, 8};
+	enum { N = 20 };
+	static struct answer answers[3 * N];
+
+	(void)state;
+	for (size_t c = 0; c < sizeof(connections) / sizeof(*connections);
+	     c++) {
+		struct origin_config cfg;
+
+		server = mini_http_start(on_two_kinds, NULL);
+		configure(&cfg, mini_http_url(server));
+		cfg.connections = connections[c];
+		open_with(&cfg);
+		for (unsigned int i = 0; i < N; i++) {
+			origin_get(origin, ORIGIN_MAIN, "large", 999, on_bytes,
+				   &answers[i]);
+			origin_tail(origin, ORIGIN_MAIN, "large", 4, on_bytes,
+				    &answers[N + i]);
+			origin_download(origin, ORIGIN_MAIN, "large", NULL, 0,
+					&sink, &answers[2 * N + i]);
+		}
+		mini_gate_wait_for(server, connections[c] - 1);
+		for (unsigned int i = 0; i < 3; i++) {
+			assert_int_equal(list("", 0), 0);
+			forget(&answer);
+		}
+		mini_gate_open(server);
+		for (unsigned int i = 0; i < 3 * N; i++) {
 			assert_int_equal(wait_for(&answers[i]), 0);
 			forget(&answers[i]);
 		}
@@ -1649,6 +1690,7 @@ int main(void)
 		TEST(free_answers_all_that_is_under_way),
 		TEST(serves_many_threads_at_once),
 		TEST(keeps_to_its_connections),
+		TEST(lets_listings_by_whatever_stalls),
 		TEST(lets_small_requests_by_many_downloads),
 		TEST(offline_touches_no_network),
 		TEST(refused_is_unreachable_after_few_tries),

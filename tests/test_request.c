@@ -254,14 +254,14 @@ static unsigned int count_uri(const char *uri)
 	return n;
 }
 
-static void test_request__keeps_connections_for_what_is_small(void **state)
+/* @kind: what takes connections beside downloads */
+static void check_shares(enum request_kind kind)
 {
 	static const struct {
-		unsigned int connections, downloads, bulk;
+		unsigned int connections, downloads, rest;
 	} rules[] = {{1, 1, 1}, {2, 1, 2}, {3, 1, 2}, {4, 2, 3}, {8, 6, 7}};
-	static struct one download[MANY], tail[MANY], small[MANY];
+	static struct one download[MANY], other[MANY], list[MANY];
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++) {
 		struct request_config cfg = {.connections =
 						     rules[i].connections};
@@ -269,20 +269,26 @@ static void test_request__keeps_connections_for_what_is_small(void **state)
 		open_with(on_gate, &cfg);
 		start_many(download, REQUEST_DOWNLOAD, "/d");
 		mini_gate_wait_for(server, rules[i].downloads);
-		start_many(tail, REQUEST_TAIL, "/t");
-		mini_gate_wait_for(server, rules[i].bulk);
-		start_many(small, REQUEST_SMALL, "/s");
+		start_many(other, kind, "/o");
+		mini_gate_wait_for(server, rules[i].rest);
+		start_many(list, REQUEST_LIST, "/l");
 		mini_gate_wait_for(server, rules[i].connections);
 		assert_int_equal(count_uri("/d"), rules[i].downloads);
-		assert_int_equal(count_uri("/t"),
-				 rules[i].bulk - rules[i].downloads);
-		assert_int_equal(count_uri("/s"),
-				 rules[i].connections - rules[i].bulk);
+		assert_int_equal(count_uri("/o"),
+				 rules[i].rest - rules[i].downloads);
+		assert_int_equal(count_uri("/l"),
+				 rules[i].connections - rules[i].rest);
 		mini_gate_open(server);
 		wait_for(&n_done, 3 * MANY);
-		if (i + 1 < sizeof(rules) / sizeof(*rules))
-			close_all(NULL);
+		close_all(NULL);
 	}
+}
+
+static void test_request__keeps_connections_for_listings(void **state)
+{
+	(void)state;
+	check_shares(REQUEST_TAIL);
+	check_shares(REQUEST_SMALL);
 }
 
 static void
@@ -404,7 +410,7 @@ int main(void)
 		TEST(paces_tails_apart_from_the_rest),
 		TEST(goes_on_when_a_token_comes),
 		TEST(with_no_rate_is_unlimited),
-		TEST(keeps_connections_for_what_is_small),
+		cmocka_unit_test(test_request__keeps_connections_for_listings),
 		TEST(gives_a_free_connection_to_the_kinds_in_turn),
 		TEST(past_its_deadline_in_the_queue_is_not_sent),
 		TEST(past_its_deadline_while_it_waits_ends),

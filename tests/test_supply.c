@@ -1399,6 +1399,161 @@ static void test_supply__downloads_under_way_are_told(void **state)
 	published_free(&p);
 }
 
+/* ---- a budget ---- */
+
+#define SECOND PREFIX "BTCUSDT-1m-2024-01-02.zip"
+
+static void publish_second(struct fs_bench *b, const struct published *p)
+{
+	fs_publish_csv(b, SECOND, p->csv, p->csv_len);
+}
+
+/* Whole objects asked for: neither tails nor checksums. */
+static unsigned int downloads(struct fs_bench *b, const char *name)
+{
+	struct fs_requests r = fs_requests(b, name);
+	char checksum[64];
+
+	snprintf(checksum, sizeof(checksum), "%s.zip.CHECKSUM", name);
+	return r.all - r.ranges - r.heads - fs_requests(b, checksum).all;
+}
+
+static void
+test_supply__what_the_budget_lacks_is_refused_unfetched(void **state)
+{
+	struct fs_bench *b = *state;
+	struct fs_options o = {0};
+	struct store_object *got;
+	struct supply_facts f;
+	struct published p;
+
+	publish(b, 1, 5000, &p);
+	publish_second(b, &p);
+	o.budget_bytes = p.len * 3 / 2;
+	fs_up(b, &o);
+	assert_opens(b, &p);
+	assert_int_equal(fs_open(b, SECOND, &got), -EDQUOT);
+	assert_int_equal(downloads(b, "BTCUSDT-1m-2024-01-02"), 0);
+	/* What it is can be asked, and what is cached is there. */
+	assert_int_equal(fs_facts(b, SECOND, SUPPLY_CSV, &f), 0);
+	assert_int_equal(f.csv_size, p.csv_len);
+	assert_opens(b, &p);
+	fs_down(b);
+	o.budget_bytes = p.len * 5 / 2;
+	fs_up(b, &o);
+	budget_came(b->budget, true, "other", p.len, when_now());
+	assert_int_equal(fs_open(b, SECOND, &got), 0);
+	store_release(got);
+	published_free(&p);
+}
+
+static void
+test_supply__a_larger_archive_may_be_the_first_of_a_day(void **state)
+{
+	const struct fs_options o = {.budget_bytes = 1000};
+	struct fs_bench *b = *state;
+	struct store_object *got;
+	struct published p;
+
+	publish(b, 1, 5000, &p);
+	publish_second(b, &p);
+	fs_up(b, &o);
+	assert_opens(b, &p);
+	assert_int_equal(fs_open(b, SECOND, &got), -EDQUOT);
+	published_free(&p);
+}
+
+/* What another source would have to send has no room: nobody is blamed. */
+static void test_supply__damaged_bytes_are_fetched_again_in_budget(void **state)
+{
+	struct fs_options o = {0};
+	struct fs_bench *b = *state;
+	struct supply_status st;
+	struct store_object *got;
+	struct published p;
+
+	publish(b, 1, 5000, &p);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"kind\": \"object\","
+		    "  \"flip_at\": 1000}]");
+	o.budget_bytes = p.len * 3 / 2;
+	fs_up(b, &o);
+	assert_int_equal(fs_open(b, KEY, &got), -EDQUOT);
+	assert_int_equal(downloads(b, NAME), 1);
+	supply_status(b->supply, KEY, &st);
+	assert_int_not_equal(st.state, SUPPLY_QUARANTINED);
+	fs_down(b);
+	fs_rules(b, "[]");
+	fs_up(b, NULL);
+	assert_opens(b, &p);
+	published_free(&p);
+}
+
+static void test_supply__what_is_cached_needs_no_budget(void **state)
+{
+	const struct fs_options o = {.budget_bytes = 1};
+	struct fs_bench *b = *state;
+	struct published p;
+
+	publish(b, 1, 5000, &p);
+	fs_up(b, NULL);
+	assert_opens(b, &p);
+	fs_down(b);
+	in_cache(b, "rm -r catalog.sqlite* index");
+	imitation_reset(b->im);
+	fs_up(b, &o);
+	budget_came(b->budget, true, "other", 10, when_now());
+	/* Also where it has to be checked anew. */
+	assert_opens(b, &p);
+	assert_int_equal(downloads(b, NAME), 0);
+	published_free(&p);
+}
+
+static void test_supply__a_partial_needs_budget_for_the_rest(void **state)
+{
+	struct fs_options o = {0};
+	struct fs_bench *b = *state;
+	struct store_object *got;
+	struct published p;
+	char rule[256];
+
+	publish(b, 1, 50000, &p);
+	snprintf(rule, sizeof(rule),
+		 "[{\"key\": \"*.zip\", \"kind\": \"object\","
+		 "  \"cut_after\": %zu},"
+		 " {\"kind\": \"range\", \"nth\": 2, \"times\": 99,"
+		 "  \"drop\": true}]",
+		 p.len / 2 + 1000);
+	fs_rules(b, rule);
+	fs_up(b, NULL);
+	assert_int_not_equal(fs_open(b, KEY, &got), 0);
+	fs_down(b);
+	fs_rules(b, "[]");
+	o.budget_bytes = p.len / 2 + 1000;
+	fs_up(b, &o);
+	budget_came(b->budget, true, "other", 1, when_now());
+	assert_opens(b, &p);
+	published_free(&p);
+}
+
+static void test_supply__sizes_end_when_they_alone_spent_it(void **state)
+{
+	const struct fs_options o = {.budget_bytes = 5000};
+	struct fs_bench *b = *state;
+	struct supply_facts f;
+	struct published p;
+
+	publish(b, 1, 5000, &p);
+	publish_second(b, &p);
+	fs_up(b, &o);
+	budget_came(b->budget, true, "other", 5000, when_now());
+	assert_int_equal(fs_facts(b, KEY, SUPPLY_CSV, &f), 0); /* 4096 bytes */
+	budget_came(b->budget, false, "other", 904, when_now());
+	assert_int_equal(fs_facts(b, SECOND, SUPPLY_CSV, &f), -EDQUOT);
+	assert_int_equal(fs_facts(b, KEY, SUPPLY_CSV, &f), 0);
+	assert_int_equal(fs_requests(b, NULL).all, 1);
+	published_free(&p);
+}
+
 int main(void)
 {
 #define BENCH(name) cmocka_unit_test_setup_teardown(name, fs_setup, fs_teardown)
@@ -1452,6 +1607,12 @@ int main(void)
 		BENCH(test_supply__end_in_the_middle_of_a_batch),
 		BENCH(test_supply__status_follows_the_object),
 		BENCH(test_supply__downloads_under_way_are_told),
+		BENCH(test_supply__what_the_budget_lacks_is_refused_unfetched),
+		BENCH(test_supply__a_larger_archive_may_be_the_first_of_a_day),
+		BENCH(test_supply__damaged_bytes_are_fetched_again_in_budget),
+		BENCH(test_supply__what_is_cached_needs_no_budget),
+		BENCH(test_supply__a_partial_needs_budget_for_the_rest),
+		BENCH(test_supply__sizes_end_when_they_alone_spent_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

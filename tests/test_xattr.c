@@ -27,6 +27,7 @@ static struct xattr_sources sources(struct fs_bench *b)
 		.origin = b->origin,
 		.folders = b->folders,
 		.nodes = b->nodes,
+		.budget = b->budget,
 		.run_id = "backtest-7",
 		.started_ms = when_ms() - 5000,
 	};
@@ -365,6 +366,22 @@ static void test_xattr__mount_tells_of_itself(void **state)
 	assert_int_equal(number(b, "", "process.inodes"), 0);
 }
 
+static void test_xattr__mount_tells_of_its_budget_if_it_has_one(void **state)
+{
+	const struct fs_options o = {.budget_bytes = 5000};
+	struct fs_bench *b = *state;
+
+	fs_up(b, NULL);
+	assert_no_value(b, "", "fetch.budget_bytes");
+	assert_no_value(b, "", "fetch.budget_spent_bytes");
+	fs_down(b);
+	fs_up(b, &o);
+	budget_came(b->budget, true, "a", 30, when_now());
+	budget_came(b->budget, false, "b", 4, when_now());
+	assert_value(b, "", "fetch.budget_bytes", "5000");
+	assert_value(b, "", "fetch.budget_spent_bytes", "34");
+}
+
 static void test_xattr__rates_are_fractions(void **state)
 {
 	uint64_t hits = metrics_get(METRIC_CACHE_HITS);
@@ -504,6 +521,7 @@ int main(void)
 		BENCH(test_xattr__unlisted_folder_asks_nobody),
 		BENCH(test_xattr__folder_of_folders_has_no_dates),
 		BENCH(test_xattr__mount_tells_of_itself),
+		BENCH(test_xattr__mount_tells_of_its_budget_if_it_has_one),
 		BENCH(test_xattr__rates_are_fractions),
 		BENCH(test_xattr__every_listed_name_has_a_value),
 		BENCH(test_xattr__long_values_are_read_by_name),

@@ -148,7 +148,7 @@ def in_manual(heading):
 
 @smoke
 def test_attributes__manual_names_all_of_them(t):
-    _, m, _ = one(t)
+    _, m, _ = one(t, budget="1G")
     read(m / PATH)
     os.listdir(m / FOLDER)
     assert names(m / PATH) == in_manual("Of a file")

@@ -1,6 +1,7 @@
 """The table of errnos of design section 2, row by row."""
 
 import os
+import signal
 import time
 
 from archives import Tree, klines_key, rows
@@ -54,6 +55,80 @@ def test_errors__unreachable_origin_is_enetunreach(t):
     origin.stop()
     assert errno_of(read, m / PATH) == "ENETUNREACH"
     assert errno_of(os.listdir, m / "um/klines") == "ENETUNREACH"
+
+
+def four(t):
+    """Four archives, of which two fit into a budget of 1 MiB: 800,000 bytes
+    and what lists and sizes them."""
+    tree = Tree(t.folder("origin"))
+    days = [f"2024-01-0{i}" for i in range(1, 5)]
+    csvs = [
+        tree.klines(day, rows(4000, day)[:400_000], stored=True)
+        for day in days
+    ]
+    assert all(len(csv) == 400_000 for csv in csvs)
+    return t.origin(), [f"{FOLDER}/{day}.csv" for day in days], csvs
+
+
+def gets(origin):
+    return sum(origin.requests("object", klines_key(f"2024-01-0{i}"))
+               for i in range(1, 5))
+
+
+@smoke
+@limit(90)
+def test_errors__budget_spent_is_edquot_also_after_a_remount(t):
+    origin, paths, csvs = four(t)
+    m = t.mount(origin, budget="1M")
+    for path in paths:
+        os.stat(m / path)
+    assert [read(m / path) for path in paths[:2]] == csvs[:2]
+    assert errno_of(read, m / paths[3]) == "EDQUOT"
+    spent = int(attr(m.point, "fetch.budget_spent_bytes"))
+    assert 800_000 < spent <= 1 << 20
+    assert attr(m.point, "fetch.budget_bytes") == str(1 << 20)
+    assert errno_of(read, m / paths[3]) == "EDQUOT"
+    (event,) = m.events("budget_spent")
+    assert event["context"]["budget_bytes"] == 1 << 20
+    assert event["context"]["until"].endswith("T00:00:00Z")
+    asked = gets(origin)
+    assert asked == 2
+
+    # Orderly, and by a crash.
+    for stop in (m.unmount, m.kill):
+        stop()
+        m.start()
+        assert errno_of(read, m / paths[3]) == "EDQUOT"
+        assert int(attr(m.point, "fetch.budget_spent_bytes")) >= spent
+        # What is cached stays readable, and folders can be listed.
+        for path, csv in zip(paths[:2], csvs):
+            assert read(m / path) == csv
+        assert len(os.listdir(m / FOLDER)) == 4
+        assert os.listdir(m / "data/spot/daily/klines") == ["BTCUSDT"]
+    assert gets(origin) == asked
+    m.remount(budget="100M")
+    assert read(m / paths[3]) == csvs[3]
+    m.remount(budget=None)
+    assert errno_of(attr, m.point, "fetch.budget_bytes") == "ENODATA"
+
+
+@limit(60)
+def test_errors__what_is_under_way_takes_its_share_of_the_budget(t):
+    origin, paths, csvs = four(t)
+    m = t.mount(origin, budget="1M")
+    for path in paths:
+        os.stat(m / path)
+    origin.rules({"kind": "object", "key": klines_key("2024-01-01"),
+                  "hold": "all", "hold_after": 1000})
+    # 400,000 are promised to one that does not come.
+    job = t.job(read, m / paths[0])
+    wait_until(lambda: m.events("download_started"), "the download")
+    assert read(m / paths[1]) == csvs[1]
+    assert errno_of(read, m / paths[3]) == "EDQUOT"
+    # It gives up, and its share is free.
+    job.kill(signal.SIGINT)
+    wait_until(lambda: errno_of(read, m / paths[2]) is None, "its share")
+    assert read(m / paths[2]) == csvs[2]
 
 
 @smoke

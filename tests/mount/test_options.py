@@ -7,11 +7,13 @@ import signal
 import subprocess
 import time
 
-from archives import Tree, rows
+from archives import Tree, klines_key, rows
 from harness import (
     BUILD,
     Skip,
+    attr,
     errno_of,
+    limit,
     mounts_below,
     own_namespace,
     read,
@@ -79,6 +81,56 @@ def test_options__sigterm_and_sigint_unmount(t):
         m.start()
 
 
+@limit(120)
+def test_options__bandwidth_bounds_all_downloads_together(t):
+    """Bytes less a second of burst and the last pieces, at the rate; and what
+    is small passes meanwhile."""
+    tree = Tree(t.folder("origin"))
+    days = [f"2024-01-0{i}" for i in range(1, 5)]
+    csvs = [tree.klines(day, rows(9000, i)) for i, day in enumerate(days)]
+    tree.klines("2024-01-01", symbol="ETHUSDT")
+    total = sum(
+        os.path.getsize(f"{t.folder('origin')}/{klines_key(day)}")
+        for day in days
+    )
+    rate = 256 << 10
+    assert total > 6 * rate
+    m = t.mount(t.origin(), bandwidth="256K", stall_timeout="2s", retries="0",
+                connections="4")
+    paths = [f"{m.point}/spot/klines/BTCUSDT/1m/{day}.csv" for day in days]
+    for path in paths:
+        os.stat(path)
+    begin = time.monotonic()
+    jobs = [t.job(read, path) for path in paths]
+    wait_until(lambda: int(attr(m.point, "fetch.bytes")) > rate, "bytes")
+    assert os.listdir(m / "spot/klines/ETHUSDT/1m") == ["2024-01-01.csv"]
+    assert os.stat(m / "spot/klines/ETHUSDT/1m/2024-01-01.csv").st_size
+    assert not all(job.done() for job in jobs)
+    assert [job.result(100) for job in jobs] == csvs
+    took = time.monotonic() - begin
+    assert took > (total - rate - 4 * 16384) / rate, took
+    assert not m.events("request_failed")
+
+
+@limit(60)
+def test_options__held_by_bandwidth_an_open_and_an_unmount_end_at_once(t):
+    Tree(t.folder("origin")).klines("2024-01-01", rows(60000, 1))
+    m = t.mount(t.origin(), bandwidth="16K")
+    job = t.job(read, m / PATH)
+    wait_until(lambda: int(attr(m.point, "fetch.bytes")) > 16384, "bytes")
+    job.kill(signal.SIGINT)
+    wait_until(lambda: attr(m / PATH, "cache.state") == "partial", "its end")
+    job = t.job(read, m / PATH)
+    wait_until(lambda: m.events("download_resumed"), "the download")
+    # Half a minute's worth is left; harness.Mount waits half a minute.
+    begin = time.monotonic()
+    m.process.send_signal(signal.SIGTERM)
+    assert m.process.wait(20) == 0
+    m.process = None
+    m.check_sanitizers()
+    assert job.error() is not None
+
+
 WRONG = {
     "nosuch=1": "nosuch",
     "quota=lots": "quota",
@@ -129,7 +181,7 @@ def test_options__help_and_version(t):
         "origin listing mirror cache quota min_free memory prefer integrity "
         "listing_ttl negative_ttl revalidate connections retries retry_base "
         "retry_max connect_timeout stall_timeout deadline rate rate_burst "
-        "size_burst offline proxy no_proxy cacert run_id log log_level"
+        "size_burst bandwidth budget offline proxy no_proxy cacert run_id log log_level"
     ).split():
         assert option in result.stdout, option
     result = tickfs("--version")

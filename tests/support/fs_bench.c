@@ -64,6 +64,7 @@ static void make_origin(struct fs_bench *b, const struct fs_options *o)
 		.stall_timeout_ms = FS_PATIENCE_MS,
 		.offline = o->offline,
 		.on_event = observe_fetch,
+		.event_arg = b->budget,
 	};
 
 	assert_int_equal(origin_create(&b->origin, &cfg), 0);
@@ -98,6 +99,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 	uint64_t negative = o->negative_ttl_ms ? o->negative_ttl_ms : 300000;
 	struct supply_config sc = {
 		.admissions = 16,
+		.budget = b->budget,
 		.origin = b->origin,
 		.store = b->store,
 		.quick = b->quick,
@@ -113,6 +115,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 		.origin = b->origin,
 		.catalog = b->catalog,
 		.workers = b->quick,
+		.budget = b->budget,
 		.ttl_ms = o->listing_ttl_ms ? o->listing_ttl_ms : 3600000,
 		.negative_ttl_ms = negative,
 		.offline = o->offline,
@@ -146,6 +149,9 @@ void fs_up(struct fs_bench *b, const struct fs_options *options)
 	const struct fs_options *o = options ? options : &plain;
 
 	make_store(b, o);
+	if (o->budget_bytes)
+		assert_int_equal(
+			budget_create(&b->budget, o->budget_bytes, NULL), 0);
 	make_origin(b, o);
 	assert_int_equal(workers_create(&b->quick, 2, "quick"), 0);
 	assert_int_equal(
@@ -168,6 +174,8 @@ void fs_down(struct fs_bench *b)
 	listings_free(b->listings);
 	supply_free(b->supply);
 	origin_free(b->origin);
+	budget_free(b->budget);
+	b->budget = NULL;
 	store_close(b->store);
 	b->store = NULL;
 }

@@ -33,6 +33,7 @@ struct fs_options {
 	uint64_t negative_ttl_ms; /* [5 min] */
 	uint64_t revalidate_ms;	  /* [1 d] */
 	uint64_t quota_bytes;	  /* [1 GiB] */
+	uint64_t budget_bytes;	  /* [none] */
 	unsigned int heavy;	  /* threads [2] */
 };
 
@@ -41,6 +42,7 @@ struct fs_bench {
 	struct imitation *im;
 	/* NULL while down. */
 	struct origin *origin;
+	struct budget *budget; /* or NULL */
 	struct store *store;
 	struct catalog *catalog;
 	struct workers *quick, *heavy;
