@@ -64,6 +64,11 @@ static const char *const statements[SQL_COUNT] = {
 		" WHERE place = ?1",
 	[TOTAL_PUT] = "INSERT OR REPLACE INTO total"
 		" (place, files, disk_bytes, crc) VALUES (?1, ?2, ?3, ?4)",
+	[LEDGER_FIRST] = "SELECT min(id) FROM ledger",
+	[LEDGER_LAST] = "SELECT max(id) FROM ledger",
+	[LEDGER_BEFORE] = "SELECT at FROM ledger WHERE id < ?1"
+		" ORDER BY id DESC LIMIT 1",
+	[LEDGER_CUT] = "DELETE FROM ledger WHERE id < ?1",
 };
 /* clang-format on */
 

@@ -197,11 +197,34 @@ int catalog_usage(struct catalog *c, const char *prefix, const char *less,
 int catalog_quarantine_usage(struct catalog *c, uint64_t *files,
 			     uint64_t *disk_bytes); /* at once */
 
-/* ---- ledger: append-only; rows can be neither changed nor deleted ---- */
+/* ---- ledger: append-only ----
+ * Nobody who writes to the file can change or delete a line, unless on purpose
+ * he deletes the triggers first. catalog_ledger_trim() alone takes lines away,
+ * the oldest.
+ */
 
 /* @event: "accepted" (entered the cache) or "opened" (first in this run). */
 int catalog_ledger_add(struct catalog *c, const char *run_id, const char *event,
 		       const char *key, const unsigned char sha256[32],
 		       enum verdict v, int64_t now);
+
+struct catalog_trimmed {
+	uint64_t lines;
+	int64_t until; /* time of the newest of them */
+};
+
+/*
+ * catalog_ledger_trim() - drop the oldest lines, so that the newest @keep stay
+ * and at most a sixteenth of that, or 1023 lines, more.
+ * @keep: 1 or more
+ * @out: what was dropped: lines 0 for nothing
+ *
+ * Does at most 16,384 lines, in transactions of some milliseconds between which
+ * others can write: where a call does that many, there may be more to do. Each
+ * transaction is wholly done or not at all. The file does not shrink by it: new
+ * rows take the pages of old ones. Worker thread.
+ */
+int catalog_ledger_trim(struct catalog *c, uint64_t keep,
+			struct catalog_trimmed *out);
 
 #endif
