@@ -128,6 +128,11 @@ void catalog_close(struct catalog *c)
 	free(c);
 }
 
+int catalog_tidy(struct catalog *c)
+{
+	return catalog_db_shorten_log(c->db);
+}
+
 bool catalog_column_etag(sqlite3_stmt *stmt, int n, char out[CATALOG_ETAG_MAX])
 {
 	const char *s = catalog_schema_text(stmt, n);

@@ -44,6 +44,15 @@ int catalog_open(struct catalog **out, const char *dir,
 		 catalog_damage_fn *on_damage, void *arg);
 void catalog_close(struct catalog *c); /* flushes last uses */
 
+/*
+ * catalog_tidy() - keep the files small: once a second or so.
+ *
+ * The log (catalog.sqlite-wal) is emptied when it has 6 MiB, which it can only
+ * reach by one large write or where somebody reads at every moment: it would
+ * then grow for ever. Writers wait for that, a second at most. Worker thread.
+ */
+int catalog_tidy(struct catalog *c);
+
 /* ---- listings ---- */
 
 struct catalog_entry {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -1010,6 +1011,68 @@ static void test_catalog__ledger_outlives_a_kill(void **state)
 	}
 }
 
+/* ---- the log ---- */
+
+static int64_t log_bytes(struct place *p)
+{
+	char *path = scratch_path(p->dir, "catalog.sqlite-wal");
+	struct stat sb = {0};
+
+	assert_int_equal(stat(path, &sb), 0);
+	free(path);
+	return sb.st_size;
+}
+
+/* Listings of one entry, each of which takes a few pages of the log. */
+static void write_log(struct place *p, unsigned int listings)
+{
+	char prefix[32];
+
+	for (unsigned int i = 0; i < listings; i++) {
+		snprintf(prefix, sizeof(prefix), "data/%u/", i);
+		assert_int_equal(catalog_listing_put(p->c, prefix, some, 1, 1),
+				 0);
+	}
+}
+
+static void test_catalog__log_is_emptied_when_it_is_long(void **state)
+{
+	struct place *p = *state;
+	struct catalog_entry e;
+	int64_t before;
+	sqlite3 *db;
+
+	put_some(p);
+	assert_int_equal(sqlite3_open(p->file, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM listing",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	/* With a reader that never ends none of it can be written again. */
+	write_log(p, 1000);
+	before = log_bytes(p);
+	assert_in_range(before, 7 << 20, 64 << 20);
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(log_bytes(p), before);
+	/* Not to be waited for each time: when it is longer by as much. */
+	assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(log_bytes(p), before);
+	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM listing",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	write_log(p, 1000);
+	assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(log_bytes(p), 0);
+	assert_int_equal(get_entry(p, "data/999/", some[0].name, &e), 0);
+	sqlite3_close(db);
+	reopen(p);
+	assert_int_equal(p->damages, 0);
+	assert_int_equal(get_entry(p, "data/999/", some[0].name, &e), 0);
+}
+
 /* ---- damage ---- */
 
 static unsigned int put_aside(struct place *p)
@@ -1503,6 +1566,7 @@ int main(void)
 		TEST(test_catalog__ledger_with_a_limit_has_one_size),
 		TEST(test_catalog__ledger_survives_lines_of_others),
 		TEST(test_catalog__ledger_outlives_a_kill),
+		TEST(test_catalog__log_is_emptied_when_it_is_long),
 		TEST(test_catalog__replaces_rubbish),
 		TEST(test_catalog__keeps_few_damaged_files),
 		TEST(test_catalog__replaces_a_file_with_other_tables),
