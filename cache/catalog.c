@@ -69,6 +69,9 @@ static const char *const statements[SQL_COUNT] = {
 	[LEDGER_BEFORE] = "SELECT at FROM ledger WHERE id < ?1"
 		" ORDER BY id DESC LIMIT 1",
 	[LEDGER_CUT] = "DELETE FROM ledger WHERE id < ?1",
+	[PAGES] = "PRAGMA page_count",
+	[PAGES_FREE] = "PRAGMA freelist_count",
+	[PAGES_GIVE_BACK] = "PRAGMA incremental_vacuum(1024)",
 };
 /* clang-format on */
 
@@ -128,9 +131,62 @@ void catalog_close(struct catalog *c)
 	free(c);
 }
 
+/* ---- upkeep ---- */
+
+enum {
+	/* Free pages that are kept: 1 MiB, or a quarter of a larger file. What
+	 * was replaced, like a listing, is soon written again. */
+	FREE_PAGES_KEPT = 256,
+	FREE_SHARE_KEPT = 4,
+};
+
+struct pages {
+	int64_t all, free;
+};
+
+static int count_pages(struct catalog_conn *conn, void *arg)
+{
+	static const enum catalog_sql sql[] = {PAGES, PAGES_FREE};
+	struct pages *p = arg;
+	int64_t *const out[] = {&p->all, &p->free};
+
+	for (int i = 0; i < 2; i++) {
+		sqlite3_stmt *stmt = catalog_db_stmt(conn, sql[i]);
+		int more = catalog_db_bind(conn, stmt, "");
+
+		if (!more)
+			more = catalog_db_step(conn, stmt);
+		if (more < 0)
+			return more;
+		*out[i] = catalog_column(stmt, 0);
+	}
+	return 0;
+}
+
+static int give_back_pages(struct catalog_conn *conn, void *arg)
+{
+	sqlite3_stmt *stmt = catalog_db_stmt(conn, PAGES_GIVE_BACK);
+	int more = catalog_db_bind(conn, stmt, "");
+
+	(void)arg;
+	if (more)
+		return more;
+	/* Each step is a page. */
+	while ((more = catalog_db_step(conn, stmt)) > 0)
+		;
+	return more;
+}
+
 int catalog_tidy(struct catalog *c)
 {
-	return catalog_db_shorten_log(c->db);
+	struct pages p;
+	int err;
+
+	err = catalog_db_read(c->db, count_pages, &p);
+	if (!err && p.free > FREE_PAGES_KEPT &&
+	    p.free > p.all / FREE_SHARE_KEPT)
+		err = catalog_write(c, NULL, give_back_pages, NULL);
+	return err ? err : catalog_db_shorten_log(c->db);
 }
 
 bool catalog_column_etag(sqlite3_stmt *stmt, int n, char out[CATALOG_ETAG_MAX])

@@ -49,7 +49,13 @@ void catalog_close(struct catalog *c); /* flushes last uses */
  *
  * The log (catalog.sqlite-wal) is emptied when it has 6 MiB, which it can only
  * reach by one large write or where somebody reads at every moment: it would
- * then grow for ever. Writers wait for that, a second at most. Worker thread.
+ * then grow for ever. Writers wait for that, a second at most.
+ *
+ * Of catalog.sqlite free pages beyond 1 MiB and a quarter of it go back to the
+ * file system, 4 MiB in a call. Files made before this was done lack what it
+ * needs, and keep their size; pages are used again in any case.
+ *
+ * Worker thread.
  */
 int catalog_tidy(struct catalog *c);
 
@@ -230,8 +236,8 @@ struct catalog_trimmed {
  *
  * Does at most 16,384 lines, in transactions of some milliseconds between which
  * others can write: where a call does that many, there may be more to do. Each
- * transaction is wholly done or not at all. The file does not shrink by it: new
- * rows take the pages of old ones. Worker thread.
+ * transaction is wholly done or not at all. New rows take the pages of old
+ * ones; to make the file smaller is catalog_tidy()'s. Worker thread.
  */
 int catalog_ledger_trim(struct catalog *c, uint64_t keep,
 			struct catalog_trimmed *out);

@@ -256,6 +256,7 @@ static int set_up(sqlite3 *handle)
 		 */
 		rc = sqlite3_exec(handle,
 				  "PRAGMA synchronous = EXTRA;"
+				  "PRAGMA auto_vacuum = INCREMENTAL;"
 				  "BEGIN IMMEDIATE",
 				  NULL, NULL, NULL);
 		if (rc == SQLITE_OK)

@@ -54,6 +54,9 @@ enum catalog_sql {
 	LEDGER_LAST,
 	LEDGER_BEFORE,
 	LEDGER_CUT,
+	PAGES,
+	PAGES_FREE,
+	PAGES_GIVE_BACK,
 	SQL_COUNT,
 };
 

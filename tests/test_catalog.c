@@ -929,6 +929,37 @@ static void test_catalog__ledger_with_a_limit_has_one_size(void **state)
 	assert_in_range(ask(p, "PRAGMA page_count"), 1, pages + 8);
 }
 
+/* As when a mount has a smaller quota than those before it. */
+static void test_catalog__gives_back_what_it_does_not_need(void **state)
+{
+	struct place *p = *state;
+	struct catalog_trimmed t;
+	int64_t before, pages;
+
+	add_lines(p, 1, 10000);
+	put_some(p);
+	add_lines(p, 10001, 20000);
+	before = ask(p, "PRAGMA page_count");
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(catalog_ledger_trim(p->c, 1024, &t), 0);
+	assert_int_equal(ask(p, "PRAGMA page_count"), before);
+	/* 1024 pages at a time. */
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(catalog_tidy(p->c), 0);
+	pages = ask(p, "PRAGMA page_count");
+	assert_in_range(pages, 1, before / 4);
+	assert_int_equal(lines_up_to(p, 20000), 1024);
+	assert_int_equal(ask(p, "SELECT count(*) FROM pragma_integrity_check"
+				" WHERE integrity_check <> 'ok'"),
+			 0);
+	/* Little is left for others to take. */
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(ask(p, "PRAGMA page_count"), pages);
+	reopen(p);
+	assert_int_equal(p->damages, 0);
+	assert_int_equal(ask(p, "SELECT count(*) FROM entry"), 3);
+}
+
 static void test_catalog__ledger_survives_lines_of_others(void **state)
 {
 	static const char *const ids[] = {"-9223372036854775808", "5000000000",
@@ -1564,6 +1595,7 @@ int main(void)
 		TEST(test_catalog__ledger_trimmed_stays_append_only),
 		TEST(test_catalog__ledger_is_trimmed_in_steps),
 		TEST(test_catalog__ledger_with_a_limit_has_one_size),
+		TEST(test_catalog__gives_back_what_it_does_not_need),
 		TEST(test_catalog__ledger_survives_lines_of_others),
 		TEST(test_catalog__ledger_outlives_a_kill),
 		TEST(test_catalog__log_is_emptied_when_it_is_long),

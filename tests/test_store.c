@@ -1078,6 +1078,22 @@ static void test_store__the_ledger_does_not_fill_the_quota(void **state)
 	assert_serves(p, KEY, p->a, LEN);
 }
 
+static void test_store__a_ledger_too_large_for_a_new_quota_goes(void **state)
+{
+	struct place *p = *state;
+
+	read_often(p, 50000);
+	assert_int_equal(p->trimmed, 0);
+	p->cfg.quota_bytes = 8 << 20;
+	reopen(p);
+	assert_true(used(p) > p->cfg.quota_bytes);
+	assert_int_equal(admission_admit(p->st, KEY, "e", p->a, LEN), -ENOSPC);
+	for (int i = 0; i < 10; i++)
+		store_tick(p->st, time(NULL));
+	assert_in_range(50000 - p->trimmed, 4096, 4096 + 256);
+	admit(p, KEY, p->a, LEN);
+}
+
 static void test_store__a_census_finds_what_has_no_row(void **state)
 {
 	struct place *p = *state;
@@ -1373,6 +1389,7 @@ int main(int argc, char **argv)
 		TEST(test_store__keeps_the_file_system_free),
 		TEST(test_store__counts_everything_under_its_folder),
 		TEST(test_store__the_ledger_does_not_fill_the_quota),
+		TEST(test_store__a_ledger_too_large_for_a_new_quota_goes),
 		TEST(test_store__a_census_finds_what_has_no_row),
 		TEST(test_store__quarantine_keeps_bytes_and_reason),
 		TEST(test_store__a_good_one_ends_the_quarantine),
