@@ -1,12 +1,11 @@
 /*
- * The catalog as a whole: its statements, what of it is doubted, the ledger.
+ * The catalog as a whole: its statements, and what of it is doubted.
  * How the other files work with it says cache/catalog_priv.h.
  */
 #include "cache/catalog.h"
 
 #include <errno.h>
 #include <search.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "cache/catalog_priv.h"
@@ -65,6 +64,14 @@ static const char *const statements[SQL_COUNT] = {
 		" WHERE place = ?1",
 	[TOTAL_PUT] = "INSERT OR REPLACE INTO total"
 		" (place, files, disk_bytes, crc) VALUES (?1, ?2, ?3, ?4)",
+	[LEDGER_FIRST] = "SELECT min(id) FROM ledger",
+	[LEDGER_LAST] = "SELECT max(id) FROM ledger",
+	[LEDGER_BEFORE] = "SELECT at FROM ledger WHERE id < ?1"
+		" ORDER BY id DESC LIMIT 1",
+	[LEDGER_CUT] = "DELETE FROM ledger WHERE id < ?1",
+	[PAGES] = "PRAGMA page_count",
+	[PAGES_FREE] = "PRAGMA freelist_count",
+	[PAGES_GIVE_BACK] = "PRAGMA incremental_vacuum(1024)",
 };
 /* clang-format on */
 
@@ -122,6 +129,64 @@ void catalog_close(struct catalog *c)
 	pthread_mutex_destroy(&c->touches_lock);
 	pthread_mutex_destroy(&c->doubts_lock);
 	free(c);
+}
+
+/* ---- upkeep ---- */
+
+enum {
+	/* Free pages that are kept: 1 MiB, or a quarter of a larger file. What
+	 * was replaced, like a listing, is soon written again. */
+	FREE_PAGES_KEPT = 256,
+	FREE_SHARE_KEPT = 4,
+};
+
+struct pages {
+	int64_t all, free;
+};
+
+static int count_pages(struct catalog_conn *conn, void *arg)
+{
+	static const enum catalog_sql sql[] = {PAGES, PAGES_FREE};
+	struct pages *p = arg;
+	int64_t *const out[] = {&p->all, &p->free};
+
+	for (int i = 0; i < 2; i++) {
+		sqlite3_stmt *stmt = catalog_db_stmt(conn, sql[i]);
+		int more = catalog_db_bind(conn, stmt, "");
+
+		if (!more)
+			more = catalog_db_step(conn, stmt);
+		if (more < 0)
+			return more;
+		*out[i] = catalog_column(stmt, 0);
+	}
+	return 0;
+}
+
+static int give_back_pages(struct catalog_conn *conn, void *arg)
+{
+	sqlite3_stmt *stmt = catalog_db_stmt(conn, PAGES_GIVE_BACK);
+	int more = catalog_db_bind(conn, stmt, "");
+
+	(void)arg;
+	if (more)
+		return more;
+	/* Each step is a page. */
+	while ((more = catalog_db_step(conn, stmt)) > 0)
+		;
+	return more;
+}
+
+int catalog_tidy(struct catalog *c)
+{
+	struct pages p;
+	int err;
+
+	err = catalog_db_read(c->db, count_pages, &p);
+	if (!err && p.free > FREE_PAGES_KEPT &&
+	    p.free > p.all / FREE_SHARE_KEPT)
+		err = catalog_write(c, NULL, give_back_pages, NULL);
+	return err ? err : catalog_db_shorten_log(c->db);
 }
 
 bool catalog_column_etag(sqlite3_stmt *stmt, int n, char out[CATALOG_ETAG_MAX])
@@ -239,31 +304,4 @@ int catalog_write(struct catalog *c, const char *scope, catalog_work_fn *work,
 		doubt_free(&doubts[i]);
 	}
 	return err;
-}
-
-/* ---- ledger ---- */
-
-static int ledger_add(struct catalog_conn *conn, void *arg)
-{
-	return catalog_db_error(conn, catalog_schema_ledger_insert(
-					      catalog_db_handle(conn), arg));
-}
-
-int catalog_ledger_add(struct catalog *c, const char *run_id, const char *event,
-		       const char *key, const unsigned char sha256[32],
-		       enum verdict v, int64_t now)
-{
-	struct catalog_ledger_row row = {
-		.at = now,
-		.run_id = run_id,
-		.event = event,
-		.key = key,
-		.verdict = verdict_name(v),
-	};
-	char hex[65];
-
-	for (int i = 0; i < 32; i++)
-		snprintf(hex + 2 * i, 3, "%02x", sha256[i]);
-	row.sha256 = hex;
-	return catalog_write(c, NULL, ledger_add, &row);
 }

@@ -44,6 +44,21 @@ int catalog_open(struct catalog **out, const char *dir,
 		 catalog_damage_fn *on_damage, void *arg);
 void catalog_close(struct catalog *c); /* flushes last uses */
 
+/*
+ * catalog_tidy() - keep the files small: once a second or so.
+ *
+ * The log (catalog.sqlite-wal) is emptied when it has 6 MiB, which it can only
+ * reach by one large write or where somebody reads at every moment: it would
+ * then grow for ever. Writers wait for that, a second at most.
+ *
+ * Of catalog.sqlite free pages beyond 1 MiB and a quarter of it go back to the
+ * file system, 4 MiB in a call. Files made before this was done lack what it
+ * needs, and keep their size; pages are used again in any case.
+ *
+ * Worker thread.
+ */
+int catalog_tidy(struct catalog *c);
+
 /* ---- listings ---- */
 
 struct catalog_entry {
@@ -197,11 +212,34 @@ int catalog_usage(struct catalog *c, const char *prefix, const char *less,
 int catalog_quarantine_usage(struct catalog *c, uint64_t *files,
 			     uint64_t *disk_bytes); /* at once */
 
-/* ---- ledger: append-only; rows can be neither changed nor deleted ---- */
+/* ---- ledger: append-only ----
+ * Nobody who writes to the file can change or delete a line, unless on purpose
+ * he deletes the triggers first. catalog_ledger_trim() alone takes lines away,
+ * the oldest.
+ */
 
 /* @event: "accepted" (entered the cache) or "opened" (first in this run). */
 int catalog_ledger_add(struct catalog *c, const char *run_id, const char *event,
 		       const char *key, const unsigned char sha256[32],
 		       enum verdict v, int64_t now);
+
+struct catalog_trimmed {
+	uint64_t lines;
+	int64_t until; /* time of the newest of them */
+};
+
+/*
+ * catalog_ledger_trim() - drop the oldest lines, so that the newest @keep stay
+ * and at most a sixteenth of that, or 1023 lines, more.
+ * @keep: 1 or more
+ * @out: what was dropped: lines 0 for nothing
+ *
+ * Does at most 16,384 lines, in transactions of some milliseconds between which
+ * others can write: where a call does that many, there may be more to do. Each
+ * transaction is wholly done or not at all. New rows take the pages of old
+ * ones; to make the file smaller is catalog_tidy()'s. Worker thread.
+ */
+int catalog_ledger_trim(struct catalog *c, uint64_t keep,
+			struct catalog_trimmed *out);
 
 #endif

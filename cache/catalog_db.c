@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +36,10 @@ enum {
 	 * and readers answer the kernel. */
 	READ_BUSY_MS = 50,
 	VALUE_MAX = 1 << 20,
+	/* Longer than a checkpoint after each 1000 pages lets it become. */
+	LOG_MAX = 6 << 20,
+	/* Other writers wait, too. Our own readers take less. */
+	CHECKPOINT_BUSY_MS = 1000,
 };
 
 /* Statements beside the caller's. */
@@ -67,6 +72,7 @@ struct catalog_db {
 	pthread_mutex_t write_lock;
 	struct catalog_conn *writer; /* protected by gate, used with write_lock;
 				      * NULL: the file could not be opened */
+	uint64_t log_max; /* too long for it; protected by write_lock */
 
 	pthread_mutex_t pool_lock;
 	struct catalog_conn *idle; /* protected by pool_lock */
@@ -250,6 +256,7 @@ static int set_up(sqlite3 *handle)
 		 */
 		rc = sqlite3_exec(handle,
 				  "PRAGMA synchronous = EXTRA;"
+				  "PRAGMA auto_vacuum = INCREMENTAL;"
 				  "BEGIN IMMEDIATE",
 				  NULL, NULL, NULL);
 		if (rc == SQLITE_OK)
@@ -265,7 +272,7 @@ static int set_up(sqlite3 *handle)
 		rc = sqlite3_exec(handle,
 				  "PRAGMA journal_mode = WAL;"
 				  "PRAGMA synchronous = NORMAL;"
-				  "PRAGMA journal_size_limit = 16777216",
+				  "PRAGMA journal_size_limit = 4194304",
 				  NULL, NULL, NULL);
 	return rc;
 }
@@ -443,6 +450,7 @@ int catalog_db_open(struct catalog_db **out, const char *dir,
 	db->damage_arg = arg;
 	db->sql = sql;
 	db->n_sql = n_sql;
+	db->log_max = LOG_MAX;
 	/* SQLITE_OPEN_NOFOLLOW minds links anywhere in the path, and those
 	 * above the cache are the user's business. */
 	db->dir = realpath(dir, NULL);
@@ -649,4 +657,59 @@ int catalog_db_read(struct catalog_db *db, catalog_work_fn *work, void *arg)
 int catalog_db_write(struct catalog_db *db, catalog_work_fn *work, void *arg)
 {
 	return with_replacement(db, write_once, work, arg);
+}
+
+/* ---- the log ---- */
+
+static uint64_t log_bytes(const struct catalog_db *db)
+{
+	char path[4128];
+	struct stat sb;
+
+	snprintf(path, sizeof(path), "%s-wal", db->path);
+	return stat(path, &sb) == 0 ? (uint64_t)sb.st_size : 0;
+}
+
+/*
+ * Waits until all have left the log, where an ordinary checkpoint leaves it as
+ * it is if one has not. Those who begin meanwhile read from the file and hold
+ * up nobody.
+ */
+static int checkpoint_locked(struct catalog_db *db, uint64_t bytes)
+{
+	sqlite3 *handle = db->writer->handle;
+	int rc;
+
+	sqlite3_busy_timeout(handle, CHECKPOINT_BUSY_MS);
+	rc = sqlite3_wal_checkpoint_v2(handle, NULL, SQLITE_CHECKPOINT_TRUNCATE,
+				       NULL, NULL);
+	sqlite3_busy_timeout(handle, WRITE_BUSY_MS);
+	if (rc != SQLITE_BUSY && rc != SQLITE_LOCKED) {
+		db->log_max = LOG_MAX;
+		return errno_of(handle, rc);
+	}
+	/* Another program reads it at leisure. */
+	db->log_max = bytes + LOG_MAX;
+	return 0;
+}
+
+static int checkpoint_once(struct catalog_db *db, catalog_work_fn *work,
+			   void *arg)
+{
+	uint64_t bytes;
+	int err = 0;
+
+	(void)work;
+	(void)arg;
+	pthread_mutex_lock(&db->write_lock);
+	bytes = log_bytes(db);
+	if (bytes > db->log_max)
+		err = checkpoint_locked(db, bytes);
+	pthread_mutex_unlock(&db->write_lock);
+	return err;
+}
+
+int catalog_db_shorten_log(struct catalog_db *db)
+{
+	return with_replacement(db, checkpoint_once, NULL, NULL);
 }

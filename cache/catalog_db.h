@@ -35,6 +35,10 @@ int catalog_db_read(struct catalog_db *db, catalog_work_fn *work, void *arg);
 /* One at a time; committed when it returns. */
 int catalog_db_write(struct catalog_db *db, catalog_work_fn *work, void *arg);
 
+/* Empties the log if it has become long. Waits a second for those who read from
+ * it, and if there still is one, lets it grow by as much again. */
+int catalog_db_shorten_log(struct catalog_db *db);
+
 /* Statement @n, reset and without values. NULL: catalog_db_bind() tells why. */
 sqlite3_stmt *catalog_db_stmt(struct catalog_conn *conn, unsigned int n);
 sqlite3 *catalog_db_handle(struct catalog_conn *conn);

@@ -1,8 +1,8 @@
 /*
  * catalog_priv - what the files of the catalog share: catalog.c (statements,
- * doubts, ledger), catalog_listings.c, catalog_facts.c, catalog_cached.c (rows
- * of objects and their totals), catalog_uses.c (last uses, and the order they
- * make), catalog_memory.c (what was asked last).
+ * doubts), catalog_listings.c, catalog_facts.c, catalog_cached.c (rows of
+ * objects and their totals), catalog_uses.c (last uses, and the order they
+ * make), catalog_ledger.c, catalog_memory.c (what was asked last).
  *
  * Each call packs its arguments into a struct and hands a function to
  * catalog_db_read() or catalog_write(), which may run it twice (when the file
@@ -50,6 +50,13 @@ enum catalog_sql {
 	CACHED_RANGE,
 	TOTAL_GET,
 	TOTAL_PUT,
+	LEDGER_FIRST,
+	LEDGER_LAST,
+	LEDGER_BEFORE,
+	LEDGER_CUT,
+	PAGES,
+	PAGES_FREE,
+	PAGES_GIVE_BACK,
 	SQL_COUNT,
 };
 

@@ -530,6 +530,11 @@ void store_tick(struct store *st, int64_t now)
 			   "write last uses");
 	drop_lost_rows(st);
 	store_age_quarantine(st, 0, now - QUARANTINE_DAYS * INT64_C(86400));
+	store_trim_ledger(st);
+	err = catalog_tidy(st->catalog);
+	if (err)
+		store_emit(st, STORE_EVENT_DISK_ERROR, NULL, 0, err,
+			   "tidy the catalog");
 	take_census(st);
 	measure_files(st);
 	store_keep_room(st);

@@ -48,6 +48,7 @@ enum store_event_type {
 	STORE_EVENT_QUARANTINED, /* key, bytes, detail: the reason */
 	STORE_EVENT_EXPIRED,	 /* a quarantined file was dropped */
 	STORE_EVENT_DAMAGED,	 /* key or NULL, detail */
+	STORE_EVENT_TRIMMED,	 /* of the ledger: lines, until */
 	STORE_EVENT_DISK_ERROR,	 /* key or NULL, err, detail: the operation */
 };
 
@@ -57,6 +58,8 @@ struct store_event {
 	uint64_t bytes;
 	int err;
 	const char *detail;
+	uint64_t lines; /* the oldest */
+	int64_t until;	/* time of the newest of them */
 };
 /* On any thread; must not call the store. */
 typedef void store_event_fn(void *arg, const struct store_event *ev);
@@ -226,7 +229,9 @@ int store_partial(struct store *st, const char *key, uint64_t *bytes,
 /* ---- upkeep ---- */
 
 /* Once a second or so: writes last uses in batches, ages quarantine, keeps
- * min_free. Worker thread. */
+ * min_free, keeps the ledger to its limit: a line for each 2 KiB of the quota,
+ * at least 1024. A line takes some 200 bytes, so that is about a tenth of the
+ * quota. Worker thread. */
 void store_tick(struct store *st, int64_t now);
 
 struct store_stats {

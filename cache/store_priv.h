@@ -164,6 +164,8 @@ int store_free_disk(struct store *st, uint64_t bytes);
 void store_keep_room(struct store *st);
 /* Everything under the cache folder. */
 int store_used(struct store *st, uint64_t *bytes);
+/* Drops the oldest lines of the ledger above its limit, and says so. */
+void store_trim_ledger(struct store *st);
 /* What quarantine/ may hold: 1 GiB, or an eighth of a smaller quota. */
 uint64_t store_quarantine_max(const struct store *st);
 /* Drops oldest first until @room bytes are free in quarantine/ and nothing in

@@ -19,6 +19,9 @@ enum {
 	/* Of the quota: what was refused is not evicted for what is wanted,
 	 * so it must not take all of it. */
 	QUARANTINE_SHARE = 8,
+	/* The quota has a line of the ledger for each of so many bytes. */
+	LEDGER_LINE_SHARE = 2048,
+	LEDGER_LINES_MIN = 1024,
 };
 #define QUARANTINE_BYTES (UINT64_C(1) << 30)
 
@@ -330,6 +333,28 @@ void store_keep_room(struct store *st)
 	if (err && err != -ENOSPC)
 		store_emit(st, STORE_EVENT_DISK_ERROR, NULL, 0, err,
 			   "keep room");
+}
+
+/* ---- ledger ---- */
+
+void store_trim_ledger(struct store *st)
+{
+	uint64_t keep = st->cfg.quota_bytes / LEDGER_LINE_SHARE;
+	struct catalog_trimmed t;
+	struct store_event ev = {.type = STORE_EVENT_TRIMMED};
+	int err;
+
+	err = catalog_ledger_trim(
+		st->catalog, keep > LEDGER_LINES_MIN ? keep : LEDGER_LINES_MIN,
+		&t);
+	if (err) {
+		store_emit(st, STORE_EVENT_DISK_ERROR, NULL, 0, err,
+			   "trim the ledger");
+	} else if (t.lines > 0 && st->cfg.on_event) {
+		ev.lines = t.lines;
+		ev.until = t.until;
+		st->cfg.on_event(st->cfg.event_arg, &ev);
+	}
 }
 
 /* ---- quarantine ---- */

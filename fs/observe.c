@@ -58,6 +58,16 @@ void observe_fetch(void *arg, const struct fetch_event *ev)
 	}
 }
 
+static void ledger_trimmed(const struct store_event *ev)
+{
+	char until[WHEN_TEXT_MAX] = "";
+
+	when_text(ev->until, until);
+	log_event(LOG_LEVEL_INFO, "cache", "ledger_trimmed",
+		  log_u64("lines", ev->lines), log_str("until", until),
+		  LOG_END);
+}
+
 void observe_store(void *arg, const struct store_event *ev)
 {
 	static const struct {
@@ -75,6 +85,10 @@ void observe_store(void *arg, const struct store_event *ev)
 	};
 
 	(void)arg;
+	if (ev->type == STORE_EVENT_TRIMMED) {
+		ledger_trimmed(ev);
+		return;
+	}
 	log_event(lines[ev->type].level, "cache", lines[ev->type].message,
 		  log_str("key", ev->key), log_u64("bytes", ev->bytes),
 		  log_str("error", ev->err ? strerror(-ev->err) : ""),

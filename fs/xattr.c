@@ -59,14 +59,9 @@ static char *fraction(double d)
 
 static char *iso_time(int64_t seconds)
 {
-	char buf[32];
-	struct tm tm;
-	time_t t = (time_t)seconds;
+	char buf[WHEN_TEXT_MAX];
 
-	if (seconds < 0 || !gmtime_r(&t, &tm))
-		return NULL;
-	strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	return text("%s", buf);
+	return when_text(seconds, buf) ? text("%s", buf) : NULL;
 }
 
 static char *hex(const unsigned char digest[32])

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -821,6 +824,286 @@ static void test_catalog__ledger_is_append_only(void **state)
 		ask(p, "SELECT count(*) FROM ledger WHERE key = '" KEY "'"), 1);
 }
 
+/* Lines at the times @first to @last. */
+static void add_lines(struct place *p, int64_t first, int64_t last)
+{
+	static const unsigned char sha256[32] = {0x01, 0xfe};
+
+	for (int64_t at = first; at <= last; at++)
+		assert_int_equal(catalog_ledger_add(p->c, "run", "opened", KEY,
+						    sha256, VERDICT_VERIFIED,
+						    at),
+				 0);
+}
+
+/* Times and order of lines are those of adding them, without a gap, up to
+ * @last; how many there are. */
+static int64_t lines_up_to(struct place *p, int64_t last)
+{
+	int64_t n = ask(p, "SELECT count(*) FROM ledger");
+
+	assert_int_equal(ask(p, "SELECT max(at) FROM ledger"), last);
+	assert_int_equal(ask(p, "SELECT min(at) FROM ledger"), last - n + 1);
+	assert_int_equal(ask(p, "SELECT count(*) FROM (SELECT at - lag(at)"
+				" OVER (ORDER BY id) AS step FROM ledger)"
+				" WHERE step <> 1"),
+			 0);
+	return n;
+}
+
+static void test_catalog__ledger_keeps_the_newest_lines(void **state)
+{
+	struct place *p = *state;
+	struct catalog_trimmed t;
+
+	add_lines(p, 1, 1000);
+	assert_int_equal(catalog_ledger_trim(p->c, 1000, &t), 0);
+	assert_int_equal(t.lines, 0);
+	assert_int_equal(catalog_ledger_trim(p->c, UINT64_MAX, &t), 0);
+	assert_int_equal(t.lines, 0);
+	/* A sixteenth more may stay. */
+	add_lines(p, 1001, 1061);
+	assert_int_equal(catalog_ledger_trim(p->c, 1000, &t), 0);
+	assert_int_equal(t.lines, 0);
+	add_lines(p, 1062, 1062);
+	assert_int_equal(catalog_ledger_trim(p->c, 1000, &t), 0);
+	assert_int_equal(t.lines, 62);
+	assert_int_equal(t.until, 62);
+	assert_int_equal(lines_up_to(p, 1062), 1000);
+	/* Adding goes on behind them. */
+	reopen(p);
+	add_lines(p, 1063, 1100);
+	assert_int_equal(lines_up_to(p, 1100), 1038);
+	assert_int_equal(p->damages, 0);
+}
+
+static void test_catalog__ledger_trimmed_stays_append_only(void **state)
+{
+	struct place *p = *state;
+	struct catalog_trimmed t;
+
+	add_lines(p, 1, 10);
+	assert_int_equal(catalog_ledger_trim(p->c, 5, &t), 0);
+	assert_int_equal(t.lines, 5);
+	assert_int_equal(meddle(p, "UPDATE ledger SET key = 'x'"),
+			 SQLITE_CONSTRAINT);
+	assert_int_equal(meddle(p, "DELETE FROM ledger WHERE at = 6"),
+			 SQLITE_CONSTRAINT);
+	assert_int_equal(meddle(p, "INSERT OR REPLACE INTO ledger"
+				   " SELECT id, 0, '', '', '', '', '', 0"
+				   " FROM ledger"),
+			 SQLITE_CONSTRAINT);
+	assert_int_equal(lines_up_to(p, 10), 5);
+}
+
+static void test_catalog__ledger_is_trimmed_in_steps(void **state)
+{
+	struct place *p = *state;
+	struct catalog_trimmed t;
+
+	add_lines(p, 1, 20000);
+	assert_int_equal(catalog_ledger_trim(p->c, 1, &t), 0);
+	assert_int_equal(t.lines, 16384);
+	assert_int_equal(t.until, 16384);
+	assert_int_equal(lines_up_to(p, 20000), 20000 - 16384);
+	assert_int_equal(catalog_ledger_trim(p->c, 1, &t), 0);
+	assert_int_equal(t.lines, 20000 - 16384 - 1);
+	assert_int_equal(t.until, 19999);
+	assert_int_equal(lines_up_to(p, 20000), 1);
+}
+
+static void test_catalog__ledger_with_a_limit_has_one_size(void **state)
+{
+	struct place *p = *state;
+	struct catalog_trimmed t;
+	int64_t pages = 0;
+
+	for (int64_t turn = 0; turn < 40; turn++) {
+		add_lines(p, 500 * turn + 1, 500 * (turn + 1));
+		assert_int_equal(catalog_ledger_trim(p->c, 1024, &t), 0);
+		assert_in_range(lines_up_to(p, 500 * (turn + 1)), 500, 1087);
+		/* It was at its largest before it was first trimmed. */
+		if (turn == 3)
+			pages = ask(p, "PRAGMA page_count");
+	}
+	assert_in_range(ask(p, "PRAGMA page_count"), 1, pages + 8);
+}
+
+/* As when a mount has a smaller quota than those before it. */
+static void test_catalog__gives_back_what_it_does_not_need(void **state)
+{
+	struct place *p = *state;
+	struct catalog_trimmed t;
+	int64_t before, pages;
+
+	add_lines(p, 1, 10000);
+	put_some(p);
+	add_lines(p, 10001, 20000);
+	before = ask(p, "PRAGMA page_count");
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(catalog_ledger_trim(p->c, 1024, &t), 0);
+	assert_int_equal(ask(p, "PRAGMA page_count"), before);
+	/* 1024 pages at a time. */
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(catalog_tidy(p->c), 0);
+	pages = ask(p, "PRAGMA page_count");
+	assert_in_range(pages, 1, before / 4);
+	assert_int_equal(lines_up_to(p, 20000), 1024);
+	assert_int_equal(ask(p, "SELECT count(*) FROM pragma_integrity_check"
+				" WHERE integrity_check <> 'ok'"),
+			 0);
+	/* Little is left for others to take. */
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(ask(p, "PRAGMA page_count"), pages);
+	reopen(p);
+	assert_int_equal(p->damages, 0);
+	assert_int_equal(ask(p, "SELECT count(*) FROM entry"), 3);
+}
+
+static void test_catalog__ledger_survives_lines_of_others(void **state)
+{
+	static const char *const ids[] = {"-9223372036854775808", "5000000000",
+					  "9223372036854775807"};
+	char sql[256];
+	struct place *p = *state;
+	struct catalog_trimmed t;
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		snprintf(sql, sizeof(sql),
+			 "INSERT INTO ledger VALUES (%s, 0, '', '', '', '', "
+			 "'', 0)",
+			 ids[i]);
+		assert_int_equal(meddle(p, sql), SQLITE_OK);
+		for (int n = 0; n < 3; n++)
+			assert_int_equal(catalog_ledger_trim(p->c, 1024, &t),
+					 0);
+		add_to_ledger(p, KEY);
+	}
+	assert_int_equal(p->damages, 0);
+}
+
+enum { KILLS = 10 };
+
+/* Adds and trims until it is killed; one byte for each line. */
+static void fill_until_killed(const char *dir, int64_t at, int progress)
+{
+	static const unsigned char sha256[32] = {1};
+	struct catalog_trimmed t;
+	struct catalog *c;
+
+	if (catalog_open(&c, dir, NULL, NULL))
+		_exit(1);
+	for (;; at++) {
+		if (catalog_ledger_add(c, "run", "opened", KEY, sha256,
+				       VERDICT_VERIFIED, at) ||
+		    write(progress, "", 1) != 1 ||
+		    catalog_ledger_trim(c, 100, &t))
+			_exit(1);
+	}
+}
+
+static void test_catalog__ledger_outlives_a_kill(void **state)
+{
+	struct place *p = *state;
+	int64_t last = 0, n;
+
+	catalog_close(p->c);
+	p->c = NULL;
+	for (int i = 0; i < KILLS; i++) {
+		int fds[2], status;
+		pid_t pid;
+		char c;
+
+		assert_int_equal(pipe(fds), 0);
+		pid = fork();
+		if (pid == 0)
+			fill_until_killed(p->dir, last + 1, fds[1]);
+		close(fds[1]);
+		for (int line = 0; line < 150 + 7 * i; line++)
+			assert_int_equal(read(fds[0], &c, 1), 1);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		last += 150 + 7 * i;
+		while (read(fds[0], &c, 1) == 1)
+			last++;
+		close(fds[0]);
+		reopen(p);
+		assert_int_equal(p->damages, 0);
+		/* One may have been written and not told. */
+		n = ask(p, "SELECT max(at) FROM ledger");
+		assert_in_range(n, last, last + 1);
+		last = n;
+		assert_in_range(lines_up_to(p, last), 100, 107);
+		assert_int_equal(meddle(p, "DELETE FROM ledger"),
+				 SQLITE_CONSTRAINT);
+		catalog_close(p->c);
+		p->c = NULL;
+	}
+}
+
+/* ---- the log ---- */
+
+static int64_t log_bytes(struct place *p)
+{
+	char *path = scratch_path(p->dir, "catalog.sqlite-wal");
+	struct stat sb = {0};
+
+	assert_int_equal(stat(path, &sb), 0);
+	free(path);
+	return sb.st_size;
+}
+
+/* Listings of one entry, each of which takes a few pages of the log. */
+static void write_log(struct place *p, unsigned int listings)
+{
+	char prefix[32];
+
+	for (unsigned int i = 0; i < listings; i++) {
+		snprintf(prefix, sizeof(prefix), "data/%u/", i);
+		assert_int_equal(catalog_listing_put(p->c, prefix, some, 1, 1),
+				 0);
+	}
+}
+
+static void test_catalog__log_is_emptied_when_it_is_long(void **state)
+{
+	struct place *p = *state;
+	struct catalog_entry e;
+	int64_t before;
+	sqlite3 *db;
+
+	put_some(p);
+	assert_int_equal(sqlite3_open(p->file, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM listing",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	/* With a reader that never ends none of it can be written again. */
+	write_log(p, 1000);
+	before = log_bytes(p);
+	assert_in_range(before, 7 << 20, 64 << 20);
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(log_bytes(p), before);
+	/* Not to be waited for each time: when it is longer by as much. */
+	assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(log_bytes(p), before);
+	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM listing",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	write_log(p, 1000);
+	assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(catalog_tidy(p->c), 0);
+	assert_int_equal(log_bytes(p), 0);
+	assert_int_equal(get_entry(p, "data/999/", some[0].name, &e), 0);
+	sqlite3_close(db);
+	reopen(p);
+	assert_int_equal(p->damages, 0);
+	assert_int_equal(get_entry(p, "data/999/", some[0].name, &e), 0);
+}
+
 /* ---- damage ---- */
 
 static unsigned int put_aside(struct place *p)
@@ -1009,6 +1292,25 @@ static void test_catalog__salvages_the_ledger_around_the_damage(void **state)
 	/* All but what lay on one page. */
 	assert_in_range(kept, 540, 599);
 	assert_int_equal(ask(p, "SELECT count(DISTINCT key) FROM ledger"), 200);
+}
+
+static void test_catalog__salvages_a_trimmed_ledger(void **state)
+{
+	struct place *p = *state;
+	struct catalog_trimmed t;
+
+	add_lines(p, 1, 300);
+	assert_int_equal(catalog_ledger_trim(p->c, 100, &t), 0);
+	add_lines(p, 301, 350);
+	assert_int_equal(meddle(p, "PRAGMA user_version = 9"), SQLITE_OK);
+	reopen(p);
+	assert_int_equal(p->damages, 1);
+	/* Only lines that pass their checksum are carried over. */
+	assert_int_equal(lines_up_to(p, 350), 150);
+	assert_int_equal(catalog_ledger_trim(p->c, 100, &t), 0);
+	assert_int_equal(t.lines, 50);
+	assert_int_equal(t.until, 250);
+	assert_int_equal(lines_up_to(p, 350), 100);
 }
 
 static void test_catalog__is_made_anew_when_deleted(void **state)
@@ -1203,6 +1505,7 @@ static void test_catalog__never_scans_a_table(void **state)
 {
 	struct place *p = *state;
 	struct catalog_facts f = facts("A", 1);
+	struct catalog_trimmed t;
 	sqlite3 *db;
 
 	put_some(p);
@@ -1211,6 +1514,8 @@ static void test_catalog__never_scans_a_table(void **state)
 	fill(p);
 	use_all(p);
 	assert_int_equal(catalog_cached_delete(p->c, "object-007.zip"), 0);
+	assert_int_equal(catalog_ledger_trim(p->c, 100, &t), 0);
+	assert_int_equal(t.lines, 100);
 	assert_int_equal(sqlite3_open(p->file, &db), SQLITE_OK);
 	assert_in_range(n_prepared, 16, PREPARED_MAX - 1);
 	for (unsigned int i = 0; i < n_prepared; i++)
@@ -1286,12 +1591,21 @@ int main(void)
 		TEST(test_catalog__orders_more_than_one_batch),
 		TEST(test_catalog__ledger_can_be_read_by_its_users),
 		TEST(test_catalog__ledger_is_append_only),
+		TEST(test_catalog__ledger_keeps_the_newest_lines),
+		TEST(test_catalog__ledger_trimmed_stays_append_only),
+		TEST(test_catalog__ledger_is_trimmed_in_steps),
+		TEST(test_catalog__ledger_with_a_limit_has_one_size),
+		TEST(test_catalog__gives_back_what_it_does_not_need),
+		TEST(test_catalog__ledger_survives_lines_of_others),
+		TEST(test_catalog__ledger_outlives_a_kill),
+		TEST(test_catalog__log_is_emptied_when_it_is_long),
 		TEST(test_catalog__replaces_rubbish),
 		TEST(test_catalog__keeps_few_damaged_files),
 		TEST(test_catalog__replaces_a_file_with_other_tables),
 		TEST(test_catalog__version_1_is_carried_over),
 		TEST(test_catalog__replaces_a_damaged_file_while_it_runs),
 		TEST(test_catalog__salvages_the_ledger_around_the_damage),
+		TEST(test_catalog__salvages_a_trimmed_ledger),
 		TEST(test_catalog__is_made_anew_when_deleted),
 		TEST(test_catalog__survives_flipped_bits),
 		TEST(test_catalog__readers_do_not_wait_for_a_writer),

@@ -32,6 +32,8 @@ struct place {
 	struct store_config cfg;
 	atomic_uint events[STORE_EVENT_DISK_ERROR + 1];
 	char last_key[256]; /* of the last event that has one */
+	uint64_t trimmed;
+	int64_t trimmed_until;
 	unsigned char a[LEN], b[LEN];
 };
 
@@ -42,6 +44,10 @@ static void on_event(void *arg, const struct store_event *ev)
 	atomic_fetch_add(&p->events[ev->type], 1);
 	if (ev->type == STORE_EVENT_EVICTED)
 		snprintf(p->last_key, sizeof(p->last_key), "%s", ev->key);
+	if (ev->type == STORE_EVENT_TRIMMED) {
+		p->trimmed += ev->lines;
+		p->trimmed_until = ev->until;
+	}
 }
 
 static int open_store(struct place *p)
@@ -1043,6 +1049,51 @@ static void test_store__counts_everything_under_its_folder(void **state)
 	assert_in_range(used(p), disk_total, disk_total + 20 * 4096);
 }
 
+static void read_often(struct place *p, unsigned int n)
+{
+	const unsigned char sha256[32] = {1};
+
+	for (unsigned int i = 1; i <= n; i++) {
+		assert_int_equal(catalog_ledger_add(store_catalog(p->st), "run",
+						    "opened", KEY, sha256,
+						    VERDICT_VERIFIED, i),
+				 0);
+		if (i % 1000 == 0)
+			store_tick(p->st, time(NULL));
+	}
+}
+
+/* 30,000 lines are 7 MiB, and the log of the catalog takes 4 more. */
+static void test_store__the_ledger_does_not_fill_the_quota(void **state)
+{
+	struct place *p = *state;
+
+	p->cfg.quota_bytes = 8 << 20;
+	reopen(p);
+	read_often(p, 30000);
+	assert_in_range(30000 - p->trimmed, 4096, 4096 + 256);
+	assert_int_equal(p->trimmed_until, p->trimmed);
+	assert_int_equal(p->events[STORE_EVENT_DISK_ERROR], 0);
+	admit(p, KEY, p->a, LEN);
+	assert_serves(p, KEY, p->a, LEN);
+}
+
+static void test_store__a_ledger_too_large_for_a_new_quota_goes(void **state)
+{
+	struct place *p = *state;
+
+	read_often(p, 50000);
+	assert_int_equal(p->trimmed, 0);
+	p->cfg.quota_bytes = 8 << 20;
+	reopen(p);
+	assert_true(used(p) > p->cfg.quota_bytes);
+	assert_int_equal(admission_admit(p->st, KEY, "e", p->a, LEN), -ENOSPC);
+	for (int i = 0; i < 10; i++)
+		store_tick(p->st, time(NULL));
+	assert_in_range(50000 - p->trimmed, 4096, 4096 + 256);
+	admit(p, KEY, p->a, LEN);
+}
+
 static void test_store__a_census_finds_what_has_no_row(void **state)
 {
 	struct place *p = *state;
@@ -1337,6 +1388,8 @@ int main(int argc, char **argv)
 		TEST(test_store__abandoned_downloads_make_room),
 		TEST(test_store__keeps_the_file_system_free),
 		TEST(test_store__counts_everything_under_its_folder),
+		TEST(test_store__the_ledger_does_not_fill_the_quota),
+		TEST(test_store__a_ledger_too_large_for_a_new_quota_goes),
 		TEST(test_store__a_census_finds_what_has_no_row),
 		TEST(test_store__quarantine_keeps_bytes_and_reason),
 		TEST(test_store__a_good_one_ends_the_quarantine),

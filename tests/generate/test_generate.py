@@ -27,13 +27,18 @@ sys.path.insert(0, HERE)
 import defects  # noqa: E402
 import hazards  # noqa: E402
 import keys  # noqa: E402
+import sample  # noqa: E402
+
+
+def manifest(folder):
+    with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as f:
+        return json.load(f)["archives"]
 
 
 def generate(folder, *args):
     subprocess.run([sys.executable, os.path.join(HERE, "generate.py"),
                     folder, *args], check=True)
-    with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as f:
-        return json.load(f)["archives"]
+    return manifest(folder)
 
 
 def read(path):
@@ -91,17 +96,12 @@ def member(z, name):
 
 
 class Sample(unittest.TestCase):
-    """The sample, made once."""
+    """The sample as all tests read it, of this generator."""
 
     @classmethod
     def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.root = cls.folder.name
-        cls.archives = {a["key"]: a for a in generate(cls.root, "--sample")}
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.folder.cleanup()
+        cls.root = sample.sample()
+        cls.archives = {a["key"]: a for a in manifest(cls.root)}
 
     def path(self, key):
         return os.path.join(self.root, key)

@@ -9,7 +9,6 @@ run.py can end the ones and undo the others with end_all().
 import contextlib
 import ctypes
 import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -28,7 +27,10 @@ import urllib.request
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.path.join(TOP, os.environ.get("TICKFS_BUILD", "build"))
 SANITIZED = os.path.basename(BUILD) in ("asan", "ubsan", "tsan")
-SAMPLE = os.path.join(TOP, "build", "mount-sample")
+
+sys.path.append(os.path.join(TOP, "tests/generate"))
+
+import sample  # noqa: E402
 
 
 class Skip(Exception):
@@ -458,30 +460,10 @@ class Bench:
     def job(self, function, *args):
         return Job(self, function, *args)
 
-    def sample(self):
-        """The generated sample of every dataset, made once."""
-        os.makedirs(os.path.dirname(SAMPLE), exist_ok=True)
-        with open(SAMPLE + ".lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self.make_sample()
-        return os.path.join(SAMPLE, "root")
-
     @staticmethod
-    def make_sample():
-        if not os.path.exists(os.path.join(SAMPLE, "complete")):
-            subprocess.run(["rm", "-rf", SAMPLE], check=True)
-            subprocess.run(
-                [
-                    sys.executable,
-                    os.path.join(TOP, "tests/generate/generate.py"),
-                    "--sample",
-                    os.path.join(SAMPLE, "root"),
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            with open(os.path.join(SAMPLE, "complete"), "w", encoding="utf-8"):
-                pass
+    def sample():
+        """The generated sample of every dataset; not to be changed."""
+        return sample.sample()
 
     # Another user; for root to call.
 

@@ -223,6 +223,37 @@ def test_integrity__ledger_tells_what_a_run_has_read(t):
     m.start()
 
 
+def test_integrity__ledger_is_trimmed_and_the_log_says_so(t):
+    tree = Tree(t.folder("origin"))
+    tree.klines(DATE)
+    m = t.mount(t.origin(), quota="16M")
+    read(m / PATH)
+    m.unmount()
+    # As 10,000 more opens would; a quota of 16 MiB has 8192 lines.
+    with sqlite3.connect(f"{m.cache}/catalog.sqlite") as db:
+        db.executemany(
+            "INSERT INTO ledger (at, run_id, event, key, sha256, verdict, crc)"
+            " SELECT ?, run_id, event, key, sha256, verdict, crc FROM ledger"
+            " WHERE id = 1",
+            ((1700000000 + i,) for i in range(10000)),
+        )
+    db.close()
+    m.start()
+    wait_until(lambda: m.events("ledger_trimmed"), "the ledger is trimmed")
+    read(m / PATH)
+    m.unmount()
+    (event,) = m.events("ledger_trimmed")
+    # The two lines of the first run and 1808 of those, so up to 22:13:20
+    # (1700000000) and 1807 s.
+    assert event["context"] == {
+        "lines": 10002 - 8192,
+        "until": "2023-11-14T22:43:27Z",
+    }, event
+    times = [row["at"] for row in ledger(m)]
+    assert times[:-1] == [1700000000 + i for i in range(1808, 10000)]
+    m.start()
+
+
 @smoke
 def test_integrity__republished_archive_old_handles_new_opens(t):
     tree = Tree(t.folder("origin"))
