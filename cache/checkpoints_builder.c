@@ -48,7 +48,7 @@ enum {
 	 * buffer and what the 64 bits it has read ahead can decode to. All of
 	 * that has to fit in what is left of the span.
 	 */
-	HUNT_FROM = CHECKPOINTS_SPAN - (112 << 10),
+	HUNT_FROM = CHECKPOINTS_SPAN_MIN,
 	DECODER_HOLDS = 2 * ISAL_DEF_HIST_SIZE + ISAL_LOOK_AHEAD + 64 * 258,
 	/* Steps in bytes of input: up to the hunt, and of the hunt. */
 	STEP_LARGE = 32768,

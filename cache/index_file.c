@@ -295,6 +295,8 @@ static bool spans_ok(const struct shape *sh, const struct index_stream *st,
 			return false;
 		starts[i] = start;
 		start += spans[i].len;
+		if (spans[i].len < CHECKPOINTS_SPAN_MIN && start < st->size)
+			return false;
 		zoff = spans[i].zoff;
 	}
 	return start == st->size;

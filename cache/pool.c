@@ -35,10 +35,7 @@
 #include "cache/pool_policy.h"
 
 enum {
-	SLOTS_MIN = 4,
-	/* A step, unless somebody waits for less: then a worker sees who
-	 * else has come. */
-	STEP_BYTES = 512 << 10,
+	SLOTS_MIN = 4, /* a read of fs/file.c pins so many */
 	/* A span is left half decoded only where the decoder's state fits
 	 * behind it. */
 	PAUSE_BELOW = CHECKPOINTS_SPAN - CHECKPOINTS_PAUSED_BYTES,
@@ -424,10 +421,8 @@ static bool goes_on_locked(const struct pool *p, const struct slot *s)
 /* Where the next step ends: where the first of those who wait is served. */
 static size_t step_end_locked(const struct slot *s)
 {
-	size_t end = s->filled + STEP_BYTES;
+	size_t end = s->filled < s->target ? s->target : s->key.len;
 
-	if (end > s->target && s->filled < s->target)
-		end = s->target;
 	for (const struct pool_waiter *w = s->waiters.first; w;
 	     w = w->priv.next) {
 		if (w->priv.need < end)

@@ -8,10 +8,13 @@
 #include "fs/workers.h"
 
 enum {
-	/* The largest request is a span long; spans are cut short where a
-	 * block ends, but by less than half. */
-	SPANS_A_READ = 3,
+	/* What the largest request can lie in: the spans of its first and its
+	 * last byte, and whole ones between. */
+	SPANS_A_READ = 2 + (FILE_READ_MAX - 2) / CHECKPOINTS_SPAN_MIN,
 };
+
+_Static_assert((int)SPANS_A_READ <= (int)FILE_PARTS,
+	       "a read would be cut short");
 
 /* What handles read from: an object by way of the pool, or bytes in memory. It
  * outlives the handle as long as a reply is being made of it. */

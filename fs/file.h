@@ -41,8 +41,9 @@ bool file_try_close(struct file *f);
 uint64_t file_size(const struct file *f);
 int64_t file_mtime(const struct file *f); /* as given when it was opened */
 
-/* What one read(2) gets: up to FILE_PARTS pieces of pinned memory. */
-enum { FILE_PARTS = 8 };
+/* What one read(2), of at most FILE_READ_MAX bytes, gets: up to FILE_PARTS
+ * pieces of pinned memory. */
+enum { FILE_READ_MAX = 1 << 20, FILE_PARTS = 8 };
 
 struct file_bytes {
 	unsigned int n;

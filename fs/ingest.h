@@ -12,7 +12,7 @@
  * hold a worker that a small one waits for. Each half is for one thread at a
  * time, all else for one thread while nobody is in either.
  *
- * One takes up to INGEST_BYTES of memory, 32 bytes for each MiB that is
+ * One takes up to INGEST_BYTES of memory, 80 bytes for each MiB that is
  * decoded, 4 for each 64 KiB of the file, and the archive's directory.
  */
 #ifndef FS_INGEST_H

@@ -26,7 +26,7 @@
 #include "fs/xattr.h"
 
 enum {
-	OPS_MAX_READ = 1 << 20,
+	OPS_MAX_READ = FILE_READ_MAX,
 	/* Above what can be parked at once, or parked reads would starve
 	 * every other file. */
 	OPS_MAX_BACKGROUND = 65535,

@@ -14,6 +14,8 @@
 enum {
 	/* The kernel takes a page as read only if it is given whole. */
 	PAGE = 4096,
+	/* Takes the giver 0.12 ms on a free core. There is one for all fills:
+	 * two cores decode half as fast as it makes pages. */
 	BATCH = 256 << 10,
 };
 
@@ -282,6 +284,10 @@ bool prefill_opened(struct prefill *p, struct node *n)
 	leave_locked(f, false);
 	pthread_mutex_unlock(&f->lock);
 	fill_put(f);
+	/* It may have been too late to take anything back. */
+	pthread_mutex_lock(&p->lock);
+	keeps = p->session != NULL;
+	pthread_mutex_unlock(&p->lock);
 	return keeps;
 }
 

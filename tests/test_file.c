@@ -1,5 +1,6 @@
 /* Open handles. What they must read is what was put into the zip. */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -32,24 +33,35 @@ struct shelf {
 	size_t csv_len, zip_len;
 };
 
-static int setup(void **state)
+static int set_up(void **state, unsigned int rows, size_t pool_bytes)
 {
 	struct shelf *s = calloc(1, sizeof(*s));
 	struct fs_member m = {.name = NAME ".csv"};
 
 	assert_non_null(s);
 	fs_begin(&s->bench);
-	s->csv = fs_rows(1, 300000, &s->csv_len);
+	s->csv = fs_rows(1, rows, &s->csv_len);
 	m.data = s->csv;
 	m.len = s->csv_len;
 	s->zip = fs_zip(&m, 1, &s->zip_len);
 	fs_publish_zip(&s->bench, KEY, s->zip, s->zip_len);
 	fs_publish(&s->bench, PLAIN, "a note", 6);
 	fs_up(&s->bench, NULL);
-	assert_int_equal(pool_create(&s->pool, 8 * MiB, 2), 0);
+	assert_int_equal(pool_create(&s->pool, pool_bytes, 2), 0);
 	assert_int_equal(file_table_create(&s->files, s->pool, 2), 0);
 	*state = s;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return set_up(state, 300000, 8 * MiB);
+}
+
+/* Twice as long, and in memory 6 spans of it. */
+static int setup_tight(void **state)
+{
+	return set_up(state, 600000, 6 * CHECKPOINTS_SPAN);
 }
 
 static int teardown(void **state)
@@ -96,6 +108,13 @@ static void on_ready(struct file_waiter *w, int err)
 	pthread_mutex_unlock(&r->lock);
 }
 
+static void reader_init(struct reader *r)
+{
+	*r = (struct reader){.waiter.wake = on_ready};
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->changed, NULL);
+}
+
 static int wait_ready(struct reader *r)
 {
 	struct timespec until;
@@ -117,11 +136,10 @@ static int wait_ready(struct reader *r)
 static int read_pinned(struct file *f, size_t len, uint64_t off,
 		       struct file_bytes *bytes)
 {
-	struct reader r = {.waiter.wake = on_ready};
+	struct reader r;
 	int got;
 
-	pthread_mutex_init(&r.lock, NULL);
-	pthread_cond_init(&r.changed, NULL);
+	reader_init(&r);
 	*bytes = (struct file_bytes){0};
 	while ((got = file_read(f, len, off, bytes, &r.waiter)) == 0) {
 		got = wait_ready(&r);
@@ -131,6 +149,86 @@ static int read_pinned(struct file *f, size_t len, uint64_t off,
 	pthread_cond_destroy(&r.changed);
 	pthread_mutex_destroy(&r.lock);
 	return got;
+}
+
+/* ---- reads that wait for each other's memory ---- */
+
+struct begun {
+	struct reader r;
+	struct file_bytes bytes;
+	uint64_t off;
+};
+
+/* The first read of a MiB from @from on that lies in four spans. */
+static uint64_t in_four_spans(const struct checkpoints *cp, uint64_t from)
+{
+	uint64_t span, start, last, size;
+	size_t len;
+
+	assert_int_equal(checkpoints_stream_size(cp, 1, &size), 0);
+	for (uint64_t off = from; off + MiB <= size; off += 4096) {
+		checkpoints_span_at(cp, 1, off, &span, &start, &len);
+		checkpoints_span_at(cp, 1, off + MiB - 1, &last, &start, &len);
+		if (last - span == 3)
+			return off;
+	}
+	fail_msg("no such read in %ju bytes", (uintmax_t)size);
+	return 0;
+}
+
+/* Goes on with a read until it has pinned @spans of them, all, or has to wait
+ * for its turn. */
+static void go_on(struct file *f, struct begun *b, unsigned int spans)
+{
+	int got;
+
+	while ((got = file_read(f, MiB, b->off, &b->bytes, &b->r.waiter)) ==
+	       0) {
+		if (!b->bytes.turn)
+			return;
+		assert_int_equal(wait_ready(&b->r), 0);
+		if (b->bytes.spans >= spans)
+			return;
+	}
+	assert_int_equal(got, 1);
+}
+
+/* And to its end. */
+static void end_read(struct shelf *s, struct file *f, struct begun *b)
+{
+	uint64_t off = b->off;
+
+	if (!b->bytes.turn)
+		assert_int_equal(wait_ready(&b->r), 0);
+	go_on(f, b, UINT_MAX);
+	for (unsigned int i = 0; i < b->bytes.n; i++) {
+		assert_memory_equal(b->bytes.part[i].data, s->csv + off,
+				    b->bytes.part[i].len);
+		off += b->bytes.part[i].len;
+	}
+	assert_int_equal(off, b->off + MiB);
+	file_done(&b->bytes, true);
+}
+
+/* Of 6 slots each would hold 3, and wait for a fourth for ever. */
+static void test_file__reads_of_four_spans_do_not_lock_each_other(void **state)
+{
+	struct shelf *s = *state;
+	struct file *f = open_stream(s, 1);
+	struct store_object *o = file_object(f);
+	struct begun a = {0}, b = {0};
+
+	a.off = in_four_spans(store_object_index(o), 0);
+	b.off = in_four_spans(store_object_index(o), a.off + MiB);
+	store_release(o);
+	reader_init(&a.r);
+	reader_init(&b.r);
+	go_on(f, &a, 3);
+	assert_int_equal(a.bytes.spans, 3);
+	go_on(f, &b, 3);
+	end_read(s, f, &a);
+	end_read(s, f, &b);
+	file_close(f);
 }
 
 /* Returns the bytes read, or an error. */
@@ -506,6 +604,9 @@ int main(void)
 		BENCH(test_file__many_threads_read_one_handle),
 		BENCH(test_file__damage_is_never_read),
 		BENCH(test_file__only_the_same_size_takes_its_place),
+		cmocka_unit_test_setup_teardown(
+			test_file__reads_of_four_spans_do_not_lock_each_other,
+			setup_tight, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

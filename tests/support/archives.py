@@ -305,13 +305,13 @@ def compressible():
     one("zeros", zeros, deflate(zeros, 9, 9))
     matches = long_matches(9 * MiB, 4)
     one("long-blocks", matches, deflate(matches, 9, 9))
-    # One block up to beyond 1 MiB, so that the first span ends there, and a
+    # One block up to beyond 512 KiB, so that the first span ends there, and a
     # window before it that begins with zeros: a case of its own for ISA-L.
     r = random.Random(21)
     words = [r.randbytes(250) + bytes(500) for _ in range(60)]
     rest = b"".join(r.choice(words) for _ in range(150))
     for i in range(4):
-        plain = bytes(MiB - 32768 + 4200 + 40 * i) + rest
+        plain = bytes(MiB // 2 - 32768 + 4200 + 40 * i) + rest
         one("zero-window-%d" % i, plain, deflate(plain, 9, 9))
     # Block after block with the codes of the one before.
     zeros = bytes(12 * MiB)
