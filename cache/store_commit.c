@@ -217,6 +217,36 @@ int store_staging_commit(struct store_staging *sg,
 	return 0;
 }
 
+int store_staging_put_back(struct store_staging *sg)
+{
+	struct store *st = sg->st;
+	struct catalog_cached row = {
+		.size = atomic_load(&sg->bytes),
+		.disk_bytes = store_blocks(atomic_load(&sg->bytes)),
+		.last_modified = sg->last_modified,
+		.pinned = sg->pinned,
+		.state = CATALOG_UNCHECKED,
+		.last_use = time(NULL),
+	};
+	int err;
+
+	if (sg->gone || !sg->is_object)
+		return -EINVAL;
+	memcpy(row.etag, sg->etag, sizeof(row.etag));
+	memcpy(row.origin, sg->origin, sizeof(row.origin));
+	memcpy(row.sha256, sg->sha256, sizeof(row.sha256));
+	err = move_synced(st, sg->partial, st->objects, sg->key, &sg->moved);
+	if (err) {
+		leave_if_moved(sg);
+		return err;
+	}
+	leave(sg);
+	err = catalog_cached_put(st->catalog, sg->key, &row);
+	if (err)
+		atomic_store(&st->census_wanted, true);
+	return err;
+}
+
 /* ---- quarantine ---- */
 
 static int write_reason(struct store_staging *sg, const struct store_info *info,
