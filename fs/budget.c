@@ -200,8 +200,10 @@ int budget_begin(struct budget *b, const char *key, uint64_t bytes, int64_t now)
 	pthread_mutex_lock(&b->lock);
 	turn_day_locked(b, now);
 	before = find_locked(b, key);
-	if (before)
+	if (before) {
 		drop_locked(b, before);
+		b->is_due = true;
+	}
 	err = judge_locked(b, fits_locked(b, bytes), key);
 	if (!err)
 		err = promise_locked(b, key, bytes);

@@ -268,6 +268,25 @@ static void test_budget__is_kept_at_once_for_downloads_else_later(void **state)
 	assert_true(budget_to_keep(b, true, NOON + 60, &s));
 }
 
+/* Refused when it begins again, what it was promised is free, and that is kept
+ * also if nothing comes any more. */
+static void test_budget__a_promise_that_is_dropped_is_kept(void **state)
+{
+	struct spending s;
+
+	(void)state;
+	assert_int_equal(download("b", 300, NOON), 0);
+	assert_int_equal(budget_begin(b, "a", 600, NOON), 0);
+	budget_came(b, true, "a", 200, NOON);
+	assert_true(budget_to_keep(b, false, NOON, &s));
+	assert_int_equal(s.bytes, 900);
+	assert_int_equal(budget_begin(b, "a", 600, NOON), -EDQUOT);
+	budget_end(b, "a", NOON);
+	assert_true(budget_to_keep(b, false, NOON, &s));
+	assert_int_equal(s.bytes, 500);
+	assert_int_equal(s.downloads, 500);
+}
+
 /* ---- what is said ---- */
 
 static unsigned int count(const char *what)
@@ -343,6 +362,7 @@ int main(void)
 		TEST(after_a_crash_what_was_promised_is_spent),
 		TEST(of_another_day_is_nothing_spent),
 		TEST(is_kept_at_once_for_downloads_else_later),
+		TEST(a_promise_that_is_dropped_is_kept),
 		TEST(is_told_once_a_day_and_until_when),
 		TEST(none_allows_everything),
 	};
