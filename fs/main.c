@@ -331,6 +331,7 @@ static int make_supply(struct mount *m)
 		.run_id = cfg->run_id,
 		.lenient = cfg->lenient,
 		.offline = cfg->offline,
+		.paced = cfg->bandwidth_bytes_per_s > 0,
 		.has_mirror = cfg->mirror != NULL,
 		.negative_ttl_ms = cfg->negative_ttl_ms,
 		.revalidate_ms = cfg->revalidate_ms,

@@ -1305,7 +1305,13 @@ static void note_stall_locked(struct object *o, uint64_t now_ms)
 	uint64_t done, total;
 	bool stalls;
 
-	if (!o->admission)
+	/*
+	 * Who is held back by our own rate does not stall, and fetch/ can't be
+	 * asked who is: an event each time one is held and goes on would be
+	 * two for every 16 KiB. So under a rate none counts as stalled; one
+	 * that does stall has its place until stall_timeout= ends it.
+	 */
+	if (!o->admission || s->cfg.paced)
 		return;
 	admission_progress(o->admission, &done, &total);
 	if (done != o->done_last) {

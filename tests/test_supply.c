@@ -435,20 +435,19 @@ static void batch_key(int i, char key[80])
 		 i);
 }
 
-/* Each holds buffers; the others wait until one ends, or gets nothing. */
-static void test_supply__admissions_under_way_are_bounded(void **state)
+/* Opens BATCH archives, each held by the origin from its first byte on. */
+static void open_held(struct fs_bench *b, struct fs_waiter w[BATCH],
+		      const struct fs_options *options)
 {
-	struct fs_bench *b = *state;
 	struct store_object *o;
 	struct supply_facts f;
-	struct fs_waiter w[BATCH];
 	char key[80];
 
 	for (int i = 0; i < BATCH; i++) {
 		batch_key(i, key);
 		fs_publish_csv(b, key, "1,2\n", 4);
 	}
-	fs_up(b, NULL);
+	fs_up(b, options);
 	for (int i = 0; i < BATCH; i++) {
 		batch_key(i, key);
 		assert_int_equal(fs_facts(b, key, SUPPLY_CSV, &f), 0);
@@ -461,8 +460,38 @@ static void test_supply__admissions_under_way_are_bounded(void **state)
 					     &o),
 				 -EINPROGRESS);
 	}
+}
+
+/* They come, but for the last @without of them. */
+static void let_come(struct fs_bench *b, struct fs_waiter w[BATCH], int without)
+{
+	struct store_object *o;
+	char key[80];
+
+	imitation_release(b->im, "it", 0);
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		if (i < BATCH - without) {
+			assert_int_equal(fs_wait(&w[i]), 0);
+			assert_int_equal(
+				supply_open(b->supply, key, NULL, NULL, &o), 0);
+			store_release(o);
+		}
+		fs_waiter_end(&w[i]);
+	}
+}
+
+/* Each holds buffers; the others wait until one ends, or gets nothing. */
+static void test_supply__admissions_under_way_are_bounded(void **state)
+{
+	struct fs_bench *b = *state;
+	struct fs_waiter w[BATCH];
+	char key[80];
+
+	open_held(b, w, NULL);
 	assert_int_equal(fetches(b), 16);
 	/* The last one gives up before its turn. */
+	batch_key(BATCH - 1, key);
 	waitlist_cancel(&w[BATCH - 1].waiter);
 	assert_int_equal(fs_wait(&w[BATCH - 1]), -EINTR);
 	supply_abandon(b->supply, key);
@@ -471,17 +500,20 @@ static void test_supply__admissions_under_way_are_bounded(void **state)
 	/* None of these got a byte for long: they hold up nobody. */
 	supply_tick(b->supply, when_ms() + 10000);
 	assert_int_equal(fetches(b), BATCH - 1);
-	imitation_release(b->im, "it", 0);
-	for (int i = 0; i < BATCH; i++) {
-		batch_key(i, key);
-		if (i < BATCH - 1) {
-			assert_int_equal(fs_wait(&w[i]), 0);
-			assert_int_equal(
-				supply_open(b->supply, key, NULL, NULL, &o), 0);
-			store_release(o);
-		}
-		fs_waiter_end(&w[i]);
-	}
+	let_come(b, w, 1);
+}
+
+/* Who gets no bytes may be held back by ourselves, and more would get none. */
+static void test_supply__paced_ones_are_bounded_whatever_comes(void **state)
+{
+	const struct fs_options o = {.paced = true};
+	struct fs_bench *b = *state;
+	struct fs_waiter w[BATCH];
+
+	open_held(b, w, &o);
+	supply_tick(b->supply, when_ms() + 10000);
+	assert_int_equal(fetches(b), 16);
+	let_come(b, w, 0);
 }
 
 static void test_supply__waiters_in_line_get_their_turn(void **state)
@@ -1676,6 +1708,7 @@ int main(void)
 		BENCH(test_supply__origin_that_tells_nothing_beforehand),
 		BENCH(test_supply__one_download_for_many_waiters),
 		BENCH(test_supply__admissions_under_way_are_bounded),
+		BENCH(test_supply__paced_ones_are_bounded_whatever_comes),
 		BENCH(test_supply__waiters_in_line_get_their_turn),
 		BENCH(test_supply__waiters_are_woken_with_the_error),
 		BENCH(test_supply__cached_object_needs_no_origin),
