@@ -87,6 +87,7 @@ struct admission {
 	uint64_t kicked_at;	 /* fetch thread only */
 	bool doubted; /* bytes were found wrong: other sources are asked */
 	enum { KEEP, REPLACE, DROP } staged; /* when it starts again */
+	bool restarted;			     /* it did */
 	bool afforded; /* the budget has promised what is to come */
 	bool recheck, local, resumed, changed, too_big;
 	bool heard; /* the .CHECKSUM asked for with the bytes is evidence */
@@ -155,6 +156,11 @@ static void finish(struct admission *a, int err)
  * were found to be. */
 static void fail(struct admission *a, int err)
 {
+	/* budget_spent is told once a day; this is why what was begun ends. */
+	if (a->restarted && err == -EDQUOT)
+		log_event(LOG_LEVEL_WARN, "downloader", "restart_refused",
+			  log_str("key", a->key),
+			  log_str("reason", "the rest of the budget"), LOG_END);
 	if (a->doubted &&
 	    (err == -ENETUNREACH || err == -ETIMEDOUT || err == -ENOENT ||
 	     err == -EACCES || err == -EPROTO)) {
@@ -618,6 +624,7 @@ fail:
 static void start_over(struct admission *a, int staged)
 {
 	a->resumed = false;
+	a->restarted = true;
 	a->staged = staged;
 	a->state = START_AGAIN;
 }
