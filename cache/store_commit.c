@@ -109,7 +109,7 @@ static int move_in(struct store_staging *sg, bool has_index)
 
 static int again_if_full(struct store *st, int err)
 {
-	if (err != -ENOSPC && err != -EDQUOT)
+	if (err != -ENOSPC)
 		return err;
 	return store_free_disk(st, 0) == 0 ? -EAGAIN : -ENOSPC;
 }
@@ -146,7 +146,7 @@ static int sync_staged(struct store_staging *sg)
 
 	if (err)
 		store_staging_discard(sg);
-	return err == -EDQUOT ? -ENOSPC : err;
+	return err;
 }
 
 static int publish_and_move(struct store_staging *sg, struct store_object *o)
@@ -391,7 +391,7 @@ static int put_once(struct store *st, const char *key,
 	if (err)
 		disk_unlink(st->staging, path);
 	store_tree_prune(st, st->staging, path);
-	return err == -EDQUOT ? -ENOSPC : err;
+	return err;
 }
 
 static int put_claimed(struct store *st, const char *key,

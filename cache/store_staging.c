@@ -538,13 +538,12 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len)
 			return err;
 	}
 	err = disk_pwrite(sg->fd, buf, len, at);
-	if ((err == -ENOSPC || err == -EDQUOT) &&
-	    store_free_disk(sg->st, len) == 0)
+	if (err == -ENOSPC && store_free_disk(sg->st, len) == 0)
 		err = disk_pwrite(sg->fd, buf, len, at);
 	if (err) {
 		/* Part of it may be there; staged is what was before. */
 		(void)!ftruncate(sg->fd, (off_t)at);
-		return err == -EDQUOT ? -ENOSPC : err;
+		return err;
 	}
 	set_bytes(sg, at + len);
 	store_staging_give_back(sg, len);
