@@ -85,6 +85,9 @@ static int errno_of(sqlite3 *handle, int rc)
 {
 	int sys = handle ? sqlite3_system_errno(handle) : 0;
 
+	/* To SQLite an I/O error; by the rules of cache/disk.h a full disk. */
+	if (sys == EDQUOT)
+		sys = ENOSPC;
 	if (rc == SQLITE_IOERR_SHORT_READ || rc == SQLITE_READONLY_DBMOVED)
 		return -EUCLEAN;
 	switch (rc & 0xff) {

@@ -277,7 +277,7 @@ int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
 		       O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
 		       0600);
 	if (b->fd < 0) {
-		err = -errno;
+		err = disk_errno();
 		goto out;
 	}
 	*out = b;
@@ -1102,8 +1102,9 @@ int checkpoints_builder_finish(struct checkpoints_builder *b,
 	err = index_file_seal(b->fd, b->end, &b->streams, &b->spans, id);
 	if (err)
 		return err;
-	if (fdatasync(b->fd))
-		return -errno;
+	err = disk_sync_data(b->fd);
+	if (err)
+		return err;
 	b->sealed = true;
 	return 0;
 }

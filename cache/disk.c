@@ -22,9 +22,14 @@
 
 enum { FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
 
+int disk_errno(void)
+{
+	return errno == EDQUOT ? -ENOSPC : -errno;
+}
+
 static int or_errno(int rc)
 {
-	return rc < 0 ? -errno : rc;
+	return rc < 0 ? disk_errno() : rc;
 }
 
 int disk_pread(int fd, void *buf, size_t len, uint64_t off)
@@ -57,7 +62,7 @@ int disk_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return -errno;
+			return disk_errno();
 		p += n;
 		off += (uint64_t)n;
 		len -= (size_t)n;
@@ -117,7 +122,7 @@ static int walk_folders(int dirfd, const char *path, bool make)
 		if (!err && make && mkdirat(fd, name, 0700) == 0)
 			err = sync_fd(fd);
 		else if (!err && make && errno != EEXIST)
-			err = -errno;
+			err = disk_errno();
 		next = err ? err : or_errno(openat(fd, name, FOLDER));
 		close(fd);
 		fd = next;

@@ -3,7 +3,8 @@
  *
  * All paths are relative to a folder descriptor and are walked without
  * following symbolic links out of it. Everything returns 0 or a negative
- * errno; EINTR and short transfers are handled here.
+ * errno; EINTR and short transfers are handled here. A quota of the file system
+ * is a full disk: -ENOSPC, as -EDQUOT is the budget's.
  */
 #ifndef CACHE_DISK_H
 #define CACHE_DISK_H
@@ -12,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* What errno is, negative, by these rules. */
+int disk_errno(void);
 
 int disk_pread(int fd, void *buf, size_t len, uint64_t off); /* -EBADMSG: end */
 int disk_pwrite(int fd, const void *buf, size_t len, uint64_t off);

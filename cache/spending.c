@@ -61,6 +61,8 @@ int spending_load(const char *dir, struct spending *out)
 
 	if (fd < 0)
 		return fd;
+	/* Left by a crash; should it fail, the next save writes over it. */
+	(void)disk_unlink(fd, NAME ".new");
 	err = disk_read_file(fd, NAME, SPENDING_TEXT_MAX, &text, &len);
 	if (!err)
 		err = spending_parse(text, len, out);

@@ -24,8 +24,8 @@ int spending_parse(const char *text, size_t len, struct spending *out);
 /*
  * @dir: absolute folder of the cache, which nobody else uses meanwhile.
  * spending_load(): -ENOENT where none was kept; -EBADMSG where it is damaged;
- * or -errno. spending_save() is durable when it returns 0, and else what was
- * kept before is there.
+ * or -errno. What a crash left of a save is removed. spending_save() is durable
+ * when it returns 0, and else what was kept before is there.
  */
 int spending_load(const char *dir, struct spending *out);
 int spending_save(const char *dir, const struct spending *s);

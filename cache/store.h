@@ -202,6 +202,13 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len);
 void store_staging_write_back(struct store_staging *sg, uint64_t end);
 /* Drops all bytes. */
 int store_staging_discard(struct store_staging *sg);
+/*
+ * store_staging_put_back() - what store_recheck() moved there lies in the cache
+ * again, for another recheck; its index is gone. Close the staging afterwards
+ * as always. -EINVAL where other bytes have come in its place; -errno, and then
+ * they are still staged or will be found by a census.
+ */
+int store_staging_put_back(struct store_staging *sg);
 
 /*
  * store_staging_commit() - what was staged is the object from now on. The

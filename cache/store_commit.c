@@ -109,7 +109,7 @@ static int move_in(struct store_staging *sg, bool has_index)
 
 static int again_if_full(struct store *st, int err)
 {
-	if (err != -ENOSPC && err != -EDQUOT)
+	if (err != -ENOSPC)
 		return err;
 	return store_free_disk(st, 0) == 0 ? -EAGAIN : -ENOSPC;
 }
@@ -146,7 +146,7 @@ static int sync_staged(struct store_staging *sg)
 
 	if (err)
 		store_staging_discard(sg);
-	return err == -EDQUOT ? -ENOSPC : err;
+	return err;
 }
 
 static int publish_and_move(struct store_staging *sg, struct store_object *o)
@@ -215,6 +215,36 @@ int store_staging_commit(struct store_staging *sg,
 	}
 	store_emit(st, STORE_EVENT_COMMITTED, sg->key, row.disk_bytes, 0, NULL);
 	return 0;
+}
+
+int store_staging_put_back(struct store_staging *sg)
+{
+	struct store *st = sg->st;
+	struct catalog_cached row = {
+		.size = atomic_load(&sg->bytes),
+		.disk_bytes = store_blocks(atomic_load(&sg->bytes)),
+		.last_modified = sg->last_modified,
+		.pinned = sg->pinned,
+		.state = CATALOG_UNCHECKED,
+		.last_use = time(NULL),
+	};
+	int err;
+
+	if (sg->gone || !sg->is_object)
+		return -EINVAL;
+	memcpy(row.etag, sg->etag, sizeof(row.etag));
+	memcpy(row.origin, sg->origin, sizeof(row.origin));
+	memcpy(row.sha256, sg->sha256, sizeof(row.sha256));
+	err = move_synced(st, sg->partial, st->objects, sg->key, &sg->moved);
+	if (err) {
+		leave_if_moved(sg);
+		return err;
+	}
+	leave(sg);
+	err = catalog_cached_put(st->catalog, sg->key, &row);
+	if (err)
+		atomic_store(&st->census_wanted, true);
+	return err;
 }
 
 /* ---- quarantine ---- */
@@ -361,7 +391,7 @@ static int put_once(struct store *st, const char *key,
 	if (err)
 		disk_unlink(st->staging, path);
 	store_tree_prune(st, st->staging, path);
-	return err == -EDQUOT ? -ENOSPC : err;
+	return err;
 }
 
 static int put_claimed(struct store *st, const char *key,

@@ -88,12 +88,14 @@ struct store_staging {
 	char etag[CATALOG_ETAG_MAX];
 	int64_t last_modified;
 	char origin[CATALOG_ORIGIN_MAX];
-	bool pinned;		 /* the object was, before its recheck */
-	bool index_moved, moved; /* to their real names */
-	bool gone;		 /* committed or quarantined */
-	uint64_t counted;	 /* in st->staging_bytes */
-	uint64_t reserved;	 /* in st->reserved */
-	uint64_t written_back;	 /* not the writer's, see store.h */
+	bool pinned;		  /* the object was, before its recheck */
+	bool is_object;		  /* its bytes, from a recheck */
+	unsigned char sha256[32]; /* of those */
+	bool index_moved, moved;  /* to their real names */
+	bool gone;		  /* committed or quarantined */
+	uint64_t counted;	  /* in st->staging_bytes */
+	uint64_t reserved;	  /* in st->reserved */
+	uint64_t written_back;	  /* not the writer's, see store.h */
 };
 
 struct store_census;

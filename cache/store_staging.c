@@ -4,7 +4,7 @@
  *   staged --begin--> being written --commit--> objects/
  *      ^                  |    '--quarantine--> quarantine/
  *      '-- close: the bytes stay, with what they belong to in the sidecar
- *   objects/ --recheck--> staged
+ *   objects/ --recheck--> staged --put back--> objects/
  *
  * A sidecar never names a version its partial does not hold bytes of: it is
  * removed before other bytes come in its place and written after the old ones
@@ -295,6 +295,10 @@ int store_recheck(struct store *st, const char *key, struct store_staging **out)
 		err = open_partial(sg);
 	if (!err)
 		sg->pinned = has_row && row.pinned;
+	if (!err) {
+		sg->is_object = true;
+		memcpy(sg->sha256, digest, sizeof(sg->sha256));
+	}
 	if (!err && has_row)
 		err = label(sg, &row, digest);
 	if (err) {
@@ -455,6 +459,7 @@ static int cut(struct store_staging *sg, uint64_t from)
 
 	if (from > bytes)
 		return -EINVAL;
+	sg->is_object = false;
 	if (from < bytes)
 		err = start_anew(sg, from);
 	if (err)
@@ -521,6 +526,7 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len)
 
 	if (sg->gone)
 		return -EINVAL;
+	sg->is_object = false;
 	if (len > sg->reserved) {
 		uint64_t blocks = store_blocks(len);
 
@@ -532,13 +538,12 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len)
 			return err;
 	}
 	err = disk_pwrite(sg->fd, buf, len, at);
-	if ((err == -ENOSPC || err == -EDQUOT) &&
-	    store_free_disk(sg->st, len) == 0)
+	if (err == -ENOSPC && store_free_disk(sg->st, len) == 0)
 		err = disk_pwrite(sg->fd, buf, len, at);
 	if (err) {
 		/* Part of it may be there; staged is what was before. */
 		(void)!ftruncate(sg->fd, (off_t)at);
-		return err == -EDQUOT ? -ENOSPC : err;
+		return err;
 	}
 	set_bytes(sg, at + len);
 	store_staging_give_back(sg, len);

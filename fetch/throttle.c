@@ -6,7 +6,7 @@ void throttle_init(struct throttle *t, uint64_t bytes_per_s, uint64_t now_ns)
 		    now_ns);
 	TAILQ_INIT(&t->downloads);
 	TAILQ_INIT(&t->urgent);
-	t->download_next = false;
+	t->ahead = 0;
 }
 
 bool throttle_is_on(const struct throttle *t)
@@ -60,6 +60,19 @@ bool throttle_pass(struct throttle *t, struct throttle_flow *f, size_t len,
 	return false;
 }
 
+/* By bytes: a piece of a download is often larger. */
+static struct throttle_flow *take_turn(struct throttle *t,
+				       struct throttle_flow *urgent,
+				       struct throttle_flow *download)
+{
+	if (t->ahead > 0) {
+		t->ahead -= (int64_t)download->held_bytes;
+		return download;
+	}
+	t->ahead += (int64_t)urgent->held_bytes;
+	return urgent;
+}
+
 struct throttle_flow *throttle_next(struct throttle *t, uint64_t now_ns,
 				    uint64_t *wait_ns)
 {
@@ -72,9 +85,10 @@ struct throttle_flow *throttle_next(struct throttle *t, uint64_t now_ns,
 	*wait_ns = wait_of(t, urgent != NULL, now_ns);
 	if (*wait_ns)
 		return NULL;
-	if (!f || (urgent && !t->download_next))
+	if (!f)
 		f = urgent;
-	t->download_next = f->urgent;
+	else if (urgent)
+		f = take_turn(t, urgent, f);
 	throttle_leave(t, f);
 	f->paid = f->held_bytes;
 	bucket_spend(&t->bucket, f->paid, now_ns);

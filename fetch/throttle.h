@@ -7,7 +7,7 @@
  * passes and leaves it owing, which downloads then wait for; only where a whole
  * second's worth is owed it waits, too: so there is no way round the rate, and
  * a listing is never behind a download. Those that wait go on in the order they
- * came; where urgent ones and downloads wait, in turn.
+ * came; where urgent ones and downloads wait, both get as many bytes.
  */
 #ifndef FETCH_THROTTLE_H
 #define FETCH_THROTTLE_H
@@ -35,7 +35,9 @@ TAILQ_HEAD(throttle_queue, throttle_flow);
 struct throttle {
 	struct bucket bucket;
 	struct throttle_queue downloads, urgent; /* that wait, first come */
-	bool download_next;			 /* whose turn it is */
+	/* What urgent ones got more than downloads while both waited; never
+	 * more than one was held with. */
+	int64_t ahead;
 };
 
 /* @bytes_per_s: 0 for no limit */

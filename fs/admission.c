@@ -1,7 +1,7 @@
 /*
  * States, each left by the runner alone:
  *
- *   START_AGAIN from the first byte, once what was asked before has answered
+ *   START_AGAIN once what was asked before has answered
  *   BEGIN       staging opened, what it holds judged, download started
  *   FOLLOW      bytes come in, are digested and decoded behind them
  *   INDEX       all bytes are digested; the rest of them is decoded
@@ -86,6 +86,9 @@ struct admission {
 	uint64_t from;		 /* where the download began */
 	uint64_t kicked_at;	 /* fetch thread only */
 	bool doubted; /* bytes were found wrong: other sources are asked */
+	enum { KEEP, REPLACE, DROP } staged; /* when it starts again */
+	bool restarted;			     /* it did */
+	bool afforded; /* the budget has promised what is to come */
 	bool recheck, local, resumed, changed, too_big;
 	bool heard; /* the .CHECKSUM asked for with the bytes is evidence */
 	unsigned int changes;
@@ -153,6 +156,11 @@ static void finish(struct admission *a, int err)
  * were found to be. */
 static void fail(struct admission *a, int err)
 {
+	/* budget_spent is told once a day; this is why what was begun ends. */
+	if (a->restarted && err == -EDQUOT)
+		log_event(LOG_LEVEL_WARN, "downloader", "restart_refused",
+			  log_str("key", a->key),
+			  log_str("reason", "the rest of the budget"), LOG_END);
 	if (a->doubted &&
 	    (err == -ENETUNREACH || err == -ETIMEDOUT || err == -ENOENT ||
 	     err == -EACCES || err == -EPROTO)) {
@@ -485,15 +493,45 @@ static void adopt_local(struct admission *a)
 	a->from = bytes;
 }
 
-static int begin_download(struct admission *a)
+/* May all from @from on be downloaded? */
+static int afford(struct admission *a, uint64_t from)
 {
-	uint64_t lacking = a->meta.size == UINT64_MAX ? UINT64_MAX
-						      : a->meta.size - a->from;
+	uint64_t lacking =
+		a->meta.size == UINT64_MAX ? UINT64_MAX : a->meta.size - from;
 	int err;
 
 	if (a->env.offline)
 		return -ENETUNREACH;
 	err = budget_begin(a->env.budget, a->key, lacking, when_now());
+	a->afforded = !err;
+	return err;
+}
+
+/* What is staged may be of use until other bytes can come in its place: those
+ * are promised first. */
+static int replace_staged(struct admission *a)
+{
+	int err = afford(a, 0);
+
+	if (!err)
+		err = store_staging_discard(a->sg);
+	if (!err)
+		a->local = false;
+	return err;
+}
+
+/* It was found wrong, and goes at any rate. */
+static int drop_staged(struct admission *a)
+{
+	a->local = false;
+	return store_staging_discard(a->sg);
+}
+
+static int begin_download(struct admission *a)
+{
+	int err = a->afforded ? 0 : afford(a, a->from);
+
+	a->afforded = false;
 	if (err)
 		return err;
 	err = store_staging_begin(a->sg, a->meta.etag, a->meta.size,
@@ -548,9 +586,12 @@ static bool do_begin(struct admission *a)
 	a->heard = false;
 	a->evidence = (struct verdict_evidence){.expects_checksum = a->is_zip};
 	a->from = 0;
+	/* Offline, what is cached is what there is. */
+	if (a->local && a->env.offline)
+		a->meta = (struct origin_meta){.size = UINT64_MAX,
+					       .last_modified = -1};
 	if (store_staging_bytes(a->sg) && !staging_fits(a)) {
-		a->local = false;
-		err = store_staging_discard(a->sg);
+		err = replace_staged(a);
 		if (err)
 			goto fail;
 	}
@@ -578,11 +619,13 @@ fail:
 	return true;
 }
 
-/* From the first byte, from a->source; the evidence so far is void, and so is
- * what an earlier request may still answer. */
-static void start_over(struct admission *a)
+/* From a->source; the evidence so far is void, and so is what an earlier
+ * request may still answer. */
+static void start_over(struct admission *a, int staged)
 {
-	a->local = a->resumed = false;
+	a->resumed = false;
+	a->restarted = true;
+	a->staged = staged;
 	a->state = START_AGAIN;
 }
 
@@ -590,15 +633,18 @@ static bool settled(struct admission *a);
 
 static bool do_start_again(struct admission *a)
 {
-	int err;
+	int err = 0;
 
 	if (!settled(a))
 		return false;
 	ingest_free(a->ingest); /* holds a file in staging */
 	a->ingest = NULL;
-	err = store_staging_discard(a->sg);
+	if (a->staged == REPLACE)
+		err = replace_staged(a);
+	else if (a->staged == DROP)
+		err = drop_staged(a);
 	if (err)
-		finish(a, err);
+		fail(a, err);
 	else
 		a->state = BEGIN;
 	return true;
@@ -609,12 +655,16 @@ static bool do_start_again(struct admission *a)
 /*
  * The answer was of another version than the one wanted. Either the object has
  * changed since, or a cache on the way still has the one before: so the first
- * time it is asked for past caches, whose answer is then believed.
+ * time it is asked for past caches, whose answer is then believed; what there
+ * is of it may still be gone on with.
  */
 static void object_changed(struct admission *a)
 {
+	int staged = REPLACE;
+
 	if (a->source == ORIGIN_MAIN) {
 		a->source = ORIGIN_BYPASS;
+		staged = KEEP;
 	} else {
 		pthread_mutex_lock(&a->lock);
 		a->meta = a->seen;
@@ -627,7 +677,7 @@ static void object_changed(struct admission *a)
 	if (++a->changes > CHANGES_MAX)
 		fail(a, -ETIMEDOUT);
 	else
-		start_over(a);
+		start_over(a, staged);
 }
 
 /* What was not known of the object before, its answer has told. */
@@ -703,7 +753,7 @@ static bool do_follow(struct admission *a)
 	more = ingest_follow(a->ingest, arrived, STEP_BYTES);
 	if (more == -EIO && (a->local || a->resumed) && !a->env.offline) {
 		/* The disk lost what an earlier attempt left on it. */
-		start_over(a);
+		start_over(a, DROP);
 		return true;
 	}
 	if (more < 0) {
@@ -850,12 +900,17 @@ static bool take_checksum(struct admission *a, int *err)
 	return true;
 }
 
-static void fill_info(struct admission *a, enum verdict v)
+static void name_version(struct admission *a)
 {
 	snprintf(a->info.etag, sizeof(a->info.etag), "%s", a->meta.etag);
-	find_origin(a);
 	a->info.size = a->meta.size;
 	a->info.last_modified = a->meta.last_modified;
+}
+
+static void fill_info(struct admission *a, enum verdict v)
+{
+	name_version(a);
+	find_origin(a);
 	a->info.verdict = v;
 	a->info.verified_at = when_now();
 	a->info.checked_at = a->local ? 0 : a->info.verified_at;
@@ -979,7 +1034,7 @@ static bool escalate(struct admission *a, enum verdict v)
 	if (!next_source(a, v))
 		return false;
 	if (v == VERDICT_DAMAGED) {
-		start_over(a);
+		start_over(a, DROP);
 		return true;
 	}
 	ask_head(a);
@@ -1010,7 +1065,10 @@ static bool do_judge(struct admission *a)
 			  a->local ? "cached_file_damaged"
 				   : "resumed_download_damaged",
 			  log_str("key", a->key), LOG_END);
-		start_over(a);
+		/* What was cached may be a good one of another version. */
+		start_over(a, a->local && a->evidence.crc != VERDICT_FAILS
+				      ? REPLACE
+				      : DROP);
 	} else if (!escalate(a, v)) {
 		if (a->env.offline && v == VERDICT_DAMAGED)
 			finish(a, -ENETUNREACH);
@@ -1141,9 +1199,19 @@ static void admission_free(struct admission *a)
  * a committed archive is finished and keeps nothing there. */
 static void leave_staging(struct admission *a)
 {
+	int err;
+
 	if (a->result.err) {
 		ingest_free(a->ingest);
 		a->ingest = NULL;
+	}
+	if (a->result.err && a->local && a->sg) {
+		err = store_staging_put_back(a->sg);
+		/* -EINVAL: it was refused, or other bytes are there. */
+		if (err && err != -EINVAL)
+			log_event(LOG_LEVEL_WARN, "cache",
+				  "object_not_put_back", log_str("key", a->key),
+				  log_str("error", strerror(-err)), LOG_END);
 	}
 	store_staging_close(a->sg);
 	a->sg = NULL;
@@ -1204,6 +1272,8 @@ static void run(struct work *work)
 	while (advance(a))
 		;
 	if (a->state == END && settled(a)) {
+		if (a->changed)
+			name_version(a);
 		a->result.info = a->info;
 		a->result.reason = a->reason;
 		a->result.changed = a->changed;

@@ -10,6 +10,8 @@
  *
  * Each time it is asked for, what is lacking must fit into the budget; else the
  * errno is EDQUOT. What is under way may finish. A .CHECKSUM is never refused.
+ * Bytes that were there go only once others may come in their place, unless
+ * they were found damaged: a partial stays, and what was cached is put back.
  *
  * All work is done on the given workers in small steps; nothing here waits.
  */

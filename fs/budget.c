@@ -29,6 +29,10 @@ struct budget {
 	uint64_t small, downloads; /* bytes that came today */
 	uint64_t promised;
 	LIST_HEAD(, promise) promises;
+	/* The day's first download, where it is larger than the budget, and
+	 * what has not come of it; or NULL. */
+	char *first;
+	uint64_t first_left;
 	bool told; /* today, that it is spent */
 	/* What should be kept is not: of a download, of anything. */
 	bool is_due, is_changed;
@@ -70,26 +74,13 @@ void budget_free(struct budget *b)
 	while (!LIST_EMPTY(&b->promises))
 		drop_locked(b, LIST_FIRST(&b->promises));
 	pthread_mutex_destroy(&b->lock);
+	free(b->first);
 	free(b);
 }
 
 static uint64_t add_sat(uint64_t x, uint64_t y)
 {
 	return x > UINT64_MAX - y ? UINT64_MAX : x + y;
-}
-
-/* Another day, also an earlier one: a clock that was wrong must not keep the
- * budget spent for years. */
-static void turn_day_locked(struct budget *b, int64_t now)
-{
-	int64_t day = now / DAY_S;
-
-	if (day == b->day)
-		return;
-	b->day = day;
-	b->small = b->downloads = 0;
-	b->told = false;
-	b->is_changed = true;
 }
 
 static struct promise *find_locked(struct budget *b, const char *key)
@@ -104,21 +95,59 @@ static struct promise *find_locked(struct budget *b, const char *key)
 	return p;
 }
 
+static void forget_first_locked(struct budget *b)
+{
+	free(b->first);
+	b->first = NULL;
+}
+
+/* Another day, also an earlier one: a clock that was wrong must not keep the
+ * budget spent for years. */
+static void turn_day_locked(struct budget *b, int64_t now)
+{
+	int64_t day = now / DAY_S;
+
+	if (day == b->day)
+		return;
+	b->day = day;
+	b->small = b->downloads = 0;
+	b->told = false;
+	b->is_changed = true;
+	/* One under way is the first of this day, too. */
+	if (b->first && !find_locked(b, b->first))
+		forget_first_locked(b);
+}
+
 static uint64_t taken_locked(const struct budget *b)
 {
 	return add_sat(add_sat(b->small, b->downloads), b->promised);
 }
 
-static bool fits_locked(const struct budget *b, uint64_t bytes)
+static bool is_left_locked(const struct budget *b, uint64_t bytes)
 {
 	uint64_t taken = taken_locked(b);
 
-	if (bytes == 0 || (b->downloads == 0 && LIST_EMPTY(&b->promises)))
-		return true;
 	/* Of an unknown size: something is left. */
 	if (bytes == UINT64_MAX)
 		return taken < b->limit;
-	return add_sat(taken, bytes) <= b->limit;
+	return bytes == 0 || add_sat(taken, bytes) <= b->limit;
+}
+
+static bool is_first_locked(const struct budget *b)
+{
+	return b->downloads == 0 && LIST_EMPTY(&b->promises);
+}
+
+static bool is_rest_of_first_locked(const struct budget *b, const char *key,
+				    uint64_t bytes)
+{
+	return b->first && strcmp(b->first, key) == 0 && bytes <= b->first_left;
+}
+
+static bool fits_locked(const struct budget *b, const char *key, uint64_t bytes)
+{
+	return is_first_locked(b) || is_left_locked(b, bytes) ||
+	       is_rest_of_first_locked(b, key, bytes);
 }
 
 static void tell_locked(struct budget *b, const char *key)
@@ -154,7 +183,7 @@ int budget_allows(struct budget *b, const char *key, uint64_t bytes,
 		return 0;
 	pthread_mutex_lock(&b->lock);
 	turn_day_locked(b, now);
-	err = judge_locked(b, fits_locked(b, bytes), key);
+	err = judge_locked(b, fits_locked(b, key, bytes), key);
 	pthread_mutex_unlock(&b->lock);
 	return err;
 }
@@ -190,6 +219,22 @@ static int promise_locked(struct budget *b, const char *key, uint64_t bytes)
 	return 0;
 }
 
+static int note_first_locked(struct budget *b, const char *key, uint64_t bytes)
+{
+	char *copy;
+
+	if (!is_first_locked(b) || is_left_locked(b, bytes) ||
+	    bytes == UINT64_MAX)
+		return 0;
+	copy = strdup(key);
+	if (!copy)
+		return -ENOMEM;
+	forget_first_locked(b);
+	b->first = copy;
+	b->first_left = bytes;
+	return 0;
+}
+
 int budget_begin(struct budget *b, const char *key, uint64_t bytes, int64_t now)
 {
 	struct promise *before;
@@ -200,9 +245,13 @@ int budget_begin(struct budget *b, const char *key, uint64_t bytes, int64_t now)
 	pthread_mutex_lock(&b->lock);
 	turn_day_locked(b, now);
 	before = find_locked(b, key);
-	if (before)
+	if (before) {
 		drop_locked(b, before);
-	err = judge_locked(b, fits_locked(b, bytes), key);
+		b->is_due = true;
+	}
+	err = judge_locked(b, fits_locked(b, key, bytes), key);
+	if (!err)
+		err = note_first_locked(b, key, bytes);
 	if (!err)
 		err = promise_locked(b, key, bytes);
 	pthread_mutex_unlock(&b->lock);
@@ -237,6 +286,9 @@ void budget_came(struct budget *b, bool is_download, const char *key,
 	turn_day_locked(b, now);
 	if (is_download) {
 		b->downloads = add_sat(b->downloads, bytes);
+		if (b->first && strcmp(b->first, key) == 0)
+			b->first_left -=
+				bytes < b->first_left ? bytes : b->first_left;
 		p = find_locked(b, key);
 		if (p) {
 			kept = bytes < p->bytes ? bytes : p->bytes;

@@ -6,7 +6,9 @@
  * download begins only if all that it lacks fits into what is left, less what
  * is promised to those under way: so what was begun may finish, and nothing is
  * fetched in vain. Only the first one of a day may be larger than that, or an
- * archive above the budget could never be had.
+ * archive above the budget could never be had; if it breaks off, what has not
+ * come of it may still come that day, or past the midnight it was under way at,
+ * until this is freed.
  *
  * Listings and the requests for sizes are small and count like all else, but a
  * budget that downloads have spent does not end them; only when they alone

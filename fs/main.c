@@ -62,6 +62,7 @@ struct mount {
 	int log_fd;
 	struct store *store;
 	struct budget *budget; /* NULL: none */
+	bool spending_fails;   /* to be kept, and that was told */
 	struct origin *origin;
 	/* Three, so that a request whose answer is there waits neither for
 	 * an inflate nor for a catalog that is being synced. */
@@ -246,11 +247,15 @@ static void keep_spending(struct mount *m, bool all)
 	if (!budget_to_keep(m->budget, all, when_now(), &s))
 		return;
 	err = spending_save(m->cfg->cache, &s);
-	if (!err)
-		return;
-	budget_not_kept(m->budget);
-	log_event(LOG_LEVEL_WARN, "cache", "spending_not_kept",
-		  log_str("error", strerror(-err)), LOG_END);
+	if (err)
+		budget_not_kept(m->budget);
+	/* It is tried again every few seconds: told when that changes. */
+	if (err && !m->spending_fails)
+		log_event(LOG_LEVEL_WARN, "cache", "spending_not_kept",
+			  log_str("error", strerror(-err)), LOG_END);
+	else if (!err && m->spending_fails)
+		log_event(LOG_LEVEL_INFO, "cache", "spending_kept", LOG_END);
+	m->spending_fails = err != 0;
 }
 
 static int make_origin(struct mount *m)
@@ -331,6 +336,7 @@ static int make_supply(struct mount *m)
 		.run_id = cfg->run_id,
 		.lenient = cfg->lenient,
 		.offline = cfg->offline,
+		.paced = cfg->bandwidth_bytes_per_s > 0,
 		.has_mirror = cfg->mirror != NULL,
 		.negative_ttl_ms = cfg->negative_ttl_ms,
 		.revalidate_ms = cfg->revalidate_ms,

@@ -800,6 +800,9 @@ static void keep_directory(struct object *o, const struct admission_result *r)
 		.seen_at = when_now(),
 	};
 
+	/* What is adopted offline and has no name is no news of the origin. */
+	if (o->s->cfg.offline && !r->info.etag[0])
+		f.seen_at = 0;
 	snprintf(f.etag, sizeof(f.etag), "%s", r->info.etag);
 	count_csv(&f, r->directory, o->key);
 	catalog_facts_put(o->s->catalog, o->key, &f, r->directory);
@@ -822,6 +825,9 @@ static void on_admitted(void *arg, const struct admission_result *r)
 	if (!err && r->directory)
 		keep_directory(o, r);
 	pthread_mutex_lock(&o->lock);
+	/* Offline, what is cached is what there is. */
+	if (!err && s->cfg.offline)
+		o->known = false;
 	if (!err || r->changed) {
 		take_meta_locked(o, r->info.etag, r->info.size,
 				 r->info.last_modified, when_now());
@@ -1299,7 +1305,13 @@ static void note_stall_locked(struct object *o, uint64_t now_ms)
 	uint64_t done, total;
 	bool stalls;
 
-	if (!o->admission)
+	/*
+	 * Who is held back by our own rate does not stall, and fetch/ can't be
+	 * asked who is: an event each time one is held and goes on would be
+	 * two for every 16 KiB. So under a rate none counts as stalled; one
+	 * that does stall has its place until stall_timeout= ends it.
+	 */
+	if (!o->admission || s->cfg.paced)
 		return;
 	admission_progress(o->admission, &done, &total);
 	if (done != o->done_last) {

@@ -41,6 +41,9 @@ struct supply_config {
 	unsigned int admissions;
 	const char *run_id;
 	bool lenient, offline, has_mirror;
+	/* Bytes come at a rate of our own: then who gets none is held back by
+	 * it like as not, and no more than `admissions` are under way. */
+	bool paced;
 	uint64_t negative_ttl_ms, revalidate_ms;
 };
 

@@ -118,6 +118,46 @@ static void test_budget__only_the_first_of_a_day_may_be_larger(void **state)
 	assert_int_equal(download("d", 501, MIDNIGHT + 86400), -EDQUOT);
 }
 
+static void test_budget__the_first_may_go_on_until_it_has_all(void **state)
+{
+	(void)state;
+	assert_int_equal(budget_begin(b, "a", 5000, NOON), 0);
+	budget_came(b, true, "a", 2000, NOON);
+	budget_end(b, "a", NOON);
+	assert_int_equal(budget_begin(b, "b", 3000, NOON), -EDQUOT);
+	/* Not from the start: it is had once. */
+	assert_int_equal(budget_begin(b, "a", 5000, NOON), -EDQUOT);
+	assert_int_equal(budget_allows(b, "a", 3000, NOON), 0);
+	assert_int_equal(budget_begin(b, "a", 3000, NOON), 0);
+	budget_came(b, true, "a", 1000, NOON);
+	budget_end(b, "a", NOON);
+	assert_int_equal(download("a", 2000, NOON), 0);
+	assert_int_equal(budget_begin(b, "a", 1, NOON), -EDQUOT);
+	assert_spent(5000, NOON);
+}
+
+static void test_budget__the_first_may_go_on_that_day_only(void **state)
+{
+	(void)state;
+	assert_int_equal(budget_begin(b, "a", 5000, NOON), 0);
+	budget_came(b, true, "a", 2000, NOON);
+	budget_end(b, "a", NOON);
+	assert_int_equal(download("b", 10, MIDNIGHT), 0);
+	assert_int_equal(budget_begin(b, "a", 3000, MIDNIGHT), -EDQUOT);
+}
+
+/* Under way at midnight, it is of the new day, too. */
+static void test_budget__the_first_may_go_on_past_midnight(void **state)
+{
+	(void)state;
+	assert_int_equal(budget_begin(b, "a", 5000, MIDNIGHT - 1), 0);
+	budget_came(b, true, "a", 1500, MIDNIGHT - 1);
+	budget_came(b, true, "a", 500, MIDNIGHT);
+	budget_end(b, "a", MIDNIGHT);
+	assert_int_equal(download("a", 3000, MIDNIGHT), 0);
+	assert_int_equal(budget_begin(b, "c", 1, MIDNIGHT), -EDQUOT);
+}
+
 static void
 test_budget__unknown_sizes_begin_while_something_is_left(void **state)
 {
@@ -268,6 +308,25 @@ static void test_budget__is_kept_at_once_for_downloads_else_later(void **state)
 	assert_true(budget_to_keep(b, true, NOON + 60, &s));
 }
 
+/* Refused when it begins again, what it was promised is free, and that is kept
+ * also if nothing comes any more. */
+static void test_budget__a_promise_that_is_dropped_is_kept(void **state)
+{
+	struct spending s;
+
+	(void)state;
+	assert_int_equal(download("b", 300, NOON), 0);
+	assert_int_equal(budget_begin(b, "a", 600, NOON), 0);
+	budget_came(b, true, "a", 200, NOON);
+	assert_true(budget_to_keep(b, false, NOON, &s));
+	assert_int_equal(s.bytes, 900);
+	assert_int_equal(budget_begin(b, "a", 600, NOON), -EDQUOT);
+	budget_end(b, "a", NOON);
+	assert_true(budget_to_keep(b, false, NOON, &s));
+	assert_int_equal(s.bytes, 500);
+	assert_int_equal(s.downloads, 500);
+}
+
 /* ---- what is said ---- */
 
 static unsigned int count(const char *what)
@@ -332,6 +391,9 @@ int main(void)
 		TEST(begun_again_replaces_what_was_promised),
 		TEST(more_than_was_promised_counts_too),
 		TEST(only_the_first_of_a_day_may_be_larger),
+		TEST(the_first_may_go_on_until_it_has_all),
+		TEST(the_first_may_go_on_that_day_only),
+		TEST(the_first_may_go_on_past_midnight),
 		TEST(unknown_sizes_begin_while_something_is_left),
 		TEST(a_day_ends_at_midnight_utc),
 		TEST(what_is_promised_is_so_after_midnight_too),
@@ -343,6 +405,7 @@ int main(void)
 		TEST(after_a_crash_what_was_promised_is_spent),
 		TEST(of_another_day_is_nothing_spent),
 		TEST(is_kept_at_once_for_downloads_else_later),
+		TEST(a_promise_that_is_dropped_is_kept),
 		TEST(is_told_once_a_day_and_until_when),
 		TEST(none_allows_everything),
 	};

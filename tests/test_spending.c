@@ -105,6 +105,21 @@ static void test_spending__is_kept_in_the_cache(void **state)
 	scratch_remove(dir);
 }
 
+static void test_spending__removes_what_a_crash_left(void **state)
+{
+	char *dir = scratch_create(), *left = scratch_path(dir, "spending.new");
+	struct spending got;
+
+	(void)state;
+	assert_int_equal(spending_save(dir, &some), 0);
+	scratch_write(left, "day", 3);
+	assert_int_equal(spending_load(dir, &got), 0);
+	assert_same(&got, &some);
+	assert_int_equal(access(left, F_OK), -1);
+	free(left);
+	scratch_remove(dir);
+}
+
 static void test_spending__says_what_the_disk_said(void **state)
 {
 	struct spending got;
@@ -121,6 +136,7 @@ int main(void)
 		cmocka_unit_test(test_spending__any_numbers_come_back),
 		cmocka_unit_test(test_spending__any_change_of_the_text_shows),
 		cmocka_unit_test(test_spending__is_kept_in_the_cache),
+		cmocka_unit_test(test_spending__removes_what_a_crash_left),
 		cmocka_unit_test(test_spending__says_what_the_disk_said),
 	};
 

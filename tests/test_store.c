@@ -662,6 +662,56 @@ static void test_store__rechecks_what_does_not_fit(void **state)
 	assert_int_equal(store_recheck(p->st, "k", &sg), -ENOENT);
 }
 
+static void test_store__puts_back_what_it_moved_for_a_recheck(void **state)
+{
+	struct place *p = *state;
+	struct catalog_cached row;
+	struct store_staging *sg;
+	struct store_info info;
+	uint64_t before;
+
+	admit(p, KEY, p->a, LEN);
+	assert_int_equal(catalog_cached_get(store_catalog(p->st), KEY, &row),
+			 0);
+	row.pinned = true;
+	assert_int_equal(catalog_cached_put(store_catalog(p->st), KEY, &row),
+			 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(store_recheck(p->st, KEY, &sg), 0);
+		/* What the row told is still known the second time. */
+		assert_string_equal(store_staging_etag(sg), "e1");
+		assert_int_equal(store_staging_put_back(sg), 0);
+		store_staging_close(sg);
+		assert_true(exists(p, "objects/" KEY));
+		assert_false(exists(p, "staging/data"));
+		assert_acquire_is(p, KEY, -EUCLEAN);
+		reopen(p);
+	}
+	before = used(p);
+	assert_int_equal(store_recheck(p->st, KEY, &sg), 0);
+	admission_info(&info, "e1", p->a, LEN);
+	assert_int_equal(admission_commit(sg, &info), 0);
+	assert_int_equal(store_staging_put_back(sg), -EINVAL);
+	store_staging_close(sg);
+	assert_serves(p, KEY, p->a, LEN);
+	assert_true(used(p) >= before);
+	assert_int_equal(catalog_cached_get(store_catalog(p->st), KEY, &row),
+			 0);
+	assert_true(row.pinned);
+
+	/* Other bytes, or a partial, are no object. */
+	assert_int_equal(store_recheck(p->st, KEY, &sg), 0);
+	assert_int_equal(store_staging_discard(sg), 0);
+	assert_int_equal(store_staging_put_back(sg), -EINVAL);
+	assert_int_equal(store_staging_begin(sg, "e2", LEN, 1, 0), 0);
+	assert_int_equal(store_staging_write(sg, p->b, LEN), 0);
+	assert_int_equal(store_staging_put_back(sg), -EINVAL);
+	store_staging_close(sg);
+	assert_int_equal(store_stage(p->st, KEY, &sg), 0);
+	assert_int_equal(store_staging_put_back(sg), -EINVAL);
+	store_staging_close(sg);
+}
+
 static void test_store__heals_what_was_found_damaged(void **state)
 {
 	struct place *p = *state;
@@ -1370,6 +1420,7 @@ int main(int argc, char **argv)
 		TEST(test_store__holders_keep_a_replaced_version),
 		TEST(test_store__adopts_an_object_without_a_row),
 		TEST(test_store__rechecks_what_does_not_fit),
+		TEST(test_store__puts_back_what_it_moved_for_a_recheck),
 		TEST(test_store__heals_what_was_found_damaged),
 		TEST(test_store__damage_outlives_a_restart),
 		TEST(test_store__a_deleted_file_is_not_cached),

@@ -435,20 +435,19 @@ static void batch_key(int i, char key[80])
 		 i);
 }
 
-/* Each holds buffers; the others wait until one ends, or gets nothing. */
-static void test_supply__admissions_under_way_are_bounded(void **state)
+/* Opens BATCH archives, each held by the origin from its first byte on. */
+static void open_held(struct fs_bench *b, struct fs_waiter w[BATCH],
+		      const struct fs_options *options)
 {
-	struct fs_bench *b = *state;
 	struct store_object *o;
 	struct supply_facts f;
-	struct fs_waiter w[BATCH];
 	char key[80];
 
 	for (int i = 0; i < BATCH; i++) {
 		batch_key(i, key);
 		fs_publish_csv(b, key, "1,2\n", 4);
 	}
-	fs_up(b, NULL);
+	fs_up(b, options);
 	for (int i = 0; i < BATCH; i++) {
 		batch_key(i, key);
 		assert_int_equal(fs_facts(b, key, SUPPLY_CSV, &f), 0);
@@ -461,8 +460,38 @@ static void test_supply__admissions_under_way_are_bounded(void **state)
 					     &o),
 				 -EINPROGRESS);
 	}
+}
+
+/* They come, but for the last @without of them. */
+static void let_come(struct fs_bench *b, struct fs_waiter w[BATCH], int without)
+{
+	struct store_object *o;
+	char key[80];
+
+	imitation_release(b->im, "it", 0);
+	for (int i = 0; i < BATCH; i++) {
+		batch_key(i, key);
+		if (i < BATCH - without) {
+			assert_int_equal(fs_wait(&w[i]), 0);
+			assert_int_equal(
+				supply_open(b->supply, key, NULL, NULL, &o), 0);
+			store_release(o);
+		}
+		fs_waiter_end(&w[i]);
+	}
+}
+
+/* Each holds buffers; the others wait until one ends, or gets nothing. */
+static void test_supply__admissions_under_way_are_bounded(void **state)
+{
+	struct fs_bench *b = *state;
+	struct fs_waiter w[BATCH];
+	char key[80];
+
+	open_held(b, w, NULL);
 	assert_int_equal(fetches(b), 16);
 	/* The last one gives up before its turn. */
+	batch_key(BATCH - 1, key);
 	waitlist_cancel(&w[BATCH - 1].waiter);
 	assert_int_equal(fs_wait(&w[BATCH - 1]), -EINTR);
 	supply_abandon(b->supply, key);
@@ -471,17 +500,20 @@ static void test_supply__admissions_under_way_are_bounded(void **state)
 	/* None of these got a byte for long: they hold up nobody. */
 	supply_tick(b->supply, when_ms() + 10000);
 	assert_int_equal(fetches(b), BATCH - 1);
-	imitation_release(b->im, "it", 0);
-	for (int i = 0; i < BATCH; i++) {
-		batch_key(i, key);
-		if (i < BATCH - 1) {
-			assert_int_equal(fs_wait(&w[i]), 0);
-			assert_int_equal(
-				supply_open(b->supply, key, NULL, NULL, &o), 0);
-			store_release(o);
-		}
-		fs_waiter_end(&w[i]);
-	}
+	let_come(b, w, 1);
+}
+
+/* Who gets no bytes may be held back by ourselves, and more would get none. */
+static void test_supply__paced_ones_are_bounded_whatever_comes(void **state)
+{
+	const struct fs_options o = {.paced = true};
+	struct fs_bench *b = *state;
+	struct fs_waiter w[BATCH];
+
+	open_held(b, w, &o);
+	supply_tick(b->supply, when_ms() + 10000);
+	assert_int_equal(fetches(b), 16);
+	let_come(b, w, 0);
 }
 
 static void test_supply__waiters_in_line_get_their_turn(void **state)
@@ -1508,31 +1540,131 @@ static void test_supply__what_is_cached_needs_no_budget(void **state)
 	published_free(&p);
 }
 
-static void test_supply__a_partial_needs_budget_for_the_rest(void **state)
+/* Half of it is staged, and so much of the budget is left. */
+static void break_off(struct fs_bench *b, const struct published *p,
+		      uint64_t left)
 {
-	struct fs_options o = {0};
-	struct fs_bench *b = *state;
+	struct fs_options o = {.budget_bytes = left};
 	struct store_object *got;
-	struct published p;
 	char rule[256];
 
-	publish(b, 1, 50000, &p);
 	snprintf(rule, sizeof(rule),
 		 "[{\"key\": \"*.zip\", \"kind\": \"object\","
 		 "  \"cut_after\": %zu},"
 		 " {\"kind\": \"range\", \"nth\": 2, \"times\": 99,"
 		 "  \"drop\": true}]",
-		 p.len / 2 + 1000);
+		 p->len / 2);
 	fs_rules(b, rule);
 	fs_up(b, NULL);
 	assert_int_not_equal(fs_open(b, KEY, &got), 0);
 	fs_down(b);
 	fs_rules(b, "[]");
-	o.budget_bytes = p.len / 2 + 1000;
 	fs_up(b, &o);
 	budget_came(b->budget, true, "other", 1, when_now());
+}
+
+static void test_supply__a_partial_needs_budget_for_the_rest(void **state)
+{
+	struct fs_bench *b = *state;
+	struct published p;
+
+	publish(b, 1, 50000, &p);
+	break_off(b, &p, p.len / 2 + 1000);
 	assert_opens(b, &p);
 	published_free(&p);
+}
+
+/* A cache on the way has another version, and for all of it there would be no
+ * room. */
+static void test_supply__a_partial_outlives_a_stale_answer(void **state)
+{
+	struct fs_bench *b = *state;
+	struct published p;
+
+	publish(b, 1, 50000, &p);
+	break_off(b, &p, p.len / 2 + 10000);
+	fs_rules(b, "[{\"key\": \"*.zip\", \"kind\": \"range\","
+		    "  \"etag\": \"0123456789abcdef0123456789abcdef\","
+		    "  \"listed\": false, \"times\": 1}]");
+	assert_opens(b, &p);
+	published_free(&p);
+}
+
+/* Published anew, and for that there is no room: what there is stays, and what
+ * it is now is known. */
+static void test_supply__a_refused_restart_loses_nothing(void **state)
+{
+	struct fs_bench *b = *state;
+	struct store_object *got;
+	struct published p, now;
+	struct supply_facts f;
+	uint64_t bytes, size;
+
+	publish(b, 1, 50000, &p);
+	break_off(b, &p, p.len / 2 + 10000);
+	publish(b, 2, 60000, &now);
+	assert_int_equal(fs_open(b, KEY, &got), -EDQUOT);
+	assert_int_equal(store_partial(b->store, KEY, &bytes, &size), 0);
+	assert_int_equal(bytes, p.len / 2);
+	assert_int_equal(size, p.len);
+	assert_int_equal(fs_facts(b, KEY, SUPPLY_OBJECT, &f), 0);
+	assert_int_equal(f.size, now.len);
+	published_free(&p);
+	published_free(&now);
+}
+
+/* An archive whose zip is as long as its CSV asks for. */
+static void publish_stored(struct fs_bench *b, const char *csv, size_t len,
+			   struct published *p)
+{
+	struct fs_member m = {
+		.name = NAME ".csv", .data = csv, .len = len, .stored = true};
+
+	p->csv = NULL;
+	p->zip = fs_zip(&m, 1, &p->len);
+	fs_publish_zip(b, KEY, p->zip, p->len);
+}
+
+/* The catalog is lost, the archive was published anew, longer or not, and
+ * there is no room for that: the one there is stays, and offline it serves. */
+static void test_supply__what_is_cached_outlives_a_refusal(void **state)
+{
+	const struct fs_options o = {.budget_bytes = 1};
+	struct fs_bench *b = *state;
+	struct store_object *got;
+	struct published p, now;
+	struct supply_facts f;
+	size_t len;
+	char *csv;
+
+	for (int longer = 0; longer < 2; longer++) {
+		csv = fs_rows(1, 5000, &len);
+		publish_stored(b, csv, len - 1, &p);
+		fs_up(b, NULL);
+		assert_opens(b, &p);
+		fs_down(b);
+		in_cache(b, "rm -r catalog.sqlite* index");
+		csv[100] ^= 1;
+		publish_stored(b, csv, len - 1 + (size_t)longer, &now);
+		free(csv);
+		fs_up(b, &o);
+		budget_came(b->budget, true, "other", 10, when_now());
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(fs_open(b, KEY, &got), -EDQUOT);
+		fs_down(b);
+		fs_up(b, &offline);
+		assert_opens(b, &p);
+		assert_int_equal(fs_facts(b, KEY, SUPPLY_OBJECT, &f), 0);
+		assert_int_equal(f.size, p.len);
+		fs_down(b);
+		fs_up(b, NULL);
+		assert_int_equal(fs_ensure(b, PREFIX), 0);
+		assert_opens(b, &now);
+		fs_down(b);
+		in_cache(b, "rm -r catalog.sqlite* index objects");
+		free(p.zip);
+		free(now.zip);
+	}
 }
 
 static void test_supply__sizes_end_when_they_alone_spent_it(void **state)
@@ -1576,6 +1708,7 @@ int main(void)
 		BENCH(test_supply__origin_that_tells_nothing_beforehand),
 		BENCH(test_supply__one_download_for_many_waiters),
 		BENCH(test_supply__admissions_under_way_are_bounded),
+		BENCH(test_supply__paced_ones_are_bounded_whatever_comes),
 		BENCH(test_supply__waiters_in_line_get_their_turn),
 		BENCH(test_supply__waiters_are_woken_with_the_error),
 		BENCH(test_supply__cached_object_needs_no_origin),
@@ -1612,6 +1745,9 @@ int main(void)
 		BENCH(test_supply__damaged_bytes_are_fetched_again_in_budget),
 		BENCH(test_supply__what_is_cached_needs_no_budget),
 		BENCH(test_supply__a_partial_needs_budget_for_the_rest),
+		BENCH(test_supply__a_partial_outlives_a_stale_answer),
+		BENCH(test_supply__a_refused_restart_loses_nothing),
+		BENCH(test_supply__what_is_cached_outlives_a_refusal),
 		BENCH(test_supply__sizes_end_when_they_alone_spent_it),
 	};
 

@@ -155,6 +155,33 @@ static void test_throttle__where_both_wait_they_go_on_in_turn(void **state)
 	assert_string_equal(all, "udueud");
 }
 
+/* Small pieces get half of the rate where they want it, not half the turns. */
+static void test_throttle__where_both_wait_each_gets_half(void **state)
+{
+	struct throttle_flow d = {.arg = (char[]){"d"}};
+	struct throttle_flow u = {.urgent = true, .arg = (char[]){"u"}};
+	uint64_t wait, got[2] = {0, 0};
+	struct throttle_flow *f;
+	struct throttle t;
+
+	(void)state;
+	throttle_init(&t, RATE, 0);
+	throttle_spend(&t, 2 * RATE, 0);
+	assert_false(throttle_pass(&t, &d, 400, 0));
+	assert_false(throttle_pass(&t, &u, 100, 0));
+	for (uint64_t ms = 1; ms <= 20000; ms++) {
+		while ((f = throttle_next(&t, ms * (S / 1000), &wait))) {
+			size_t len = f->urgent ? 100 : 400;
+
+			got[f->urgent] += len;
+			assert_true(throttle_pass(&t, f, len, ms * S / 1000));
+			(void)throttle_pass(&t, f, len, ms * S / 1000);
+		}
+	}
+	assert_in_range(got[0], 9500, 10500);
+	assert_in_range(got[1], 9500, 10500);
+}
+
 static void test_throttle__what_was_paid_is_not_paid_again(void **state)
 {
 	struct throttle_flow f = {0};
@@ -206,6 +233,7 @@ int main(void)
 			test_throttle__urgent_ones_wait_for_a_second_owed),
 		cmocka_unit_test(
 			test_throttle__where_both_wait_they_go_on_in_turn),
+		cmocka_unit_test(test_throttle__where_both_wait_each_gets_half),
 		cmocka_unit_test(
 			test_throttle__what_was_paid_is_not_paid_again),
 		cmocka_unit_test(test_throttle__one_that_leaves_is_not_given),

@@ -131,6 +131,31 @@ def test_errors__what_is_under_way_takes_its_share_of_the_budget(t):
     assert read(m / paths[2]) == csvs[2]
 
 
+@limit(60)
+def test_errors__damage_that_can_not_be_settled_in_budget_is_told(t):
+    """A second copy of what came damaged, and one of what rots in the cache,
+    have no room: no verdict, and the log says why, each time."""
+    origin, paths, csvs = four(t)
+    m = t.mount(origin, budget="1M")
+    assert read(m / paths[1]) == csvs[1]
+    origin.rules({"kind": "object", "key": klines_key("2024-01-01"),
+                  "flip_at": 100_000})
+    assert errno_of(read, m / paths[0]) == "EDQUOT"
+    told = [(e["message"], e["context"]["key"]) for e in m.events()
+            if e["message"] in ("verdict_doubted", "restart_refused")]
+    assert told == [(what, klines_key("2024-01-01"))
+                    for what in ("verdict_doubted", "restart_refused")]
+    m.unmount()
+    path = f"{m.cache}/objects/{klines_key('2024-01-02')}"
+    with open(path, "r+b") as f:
+        f.seek(200_000)
+        f.write(b"XXXX")
+    m.start()
+    assert errno_of(read, m / paths[1]) == "EDQUOT"
+    assert [e["context"]["key"] for e in m.events("restart_refused")] == [
+        klines_key("2024-01-01"), klines_key("2024-01-02")]
+
+
 @smoke
 def test_errors__errors_of_the_server_are_retried_then_etimedout(t):
     origin, m, csv = one(t, dict(BODY, status=503))

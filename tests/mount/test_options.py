@@ -131,6 +131,28 @@ def test_options__held_by_bandwidth_an_open_and_an_unmount_end_at_once(t):
     assert job.error() is not None
 
 
+@limit(60)
+def test_options__spending_that_is_not_kept_is_told_once(t):
+    tree = Tree(t.folder("origin"))
+    days = [f"2024-01-0{i}" for i in range(1, 4)]
+    for i, day in enumerate(days):
+        tree.klines(day, rows(100, i))
+    m = t.mount(t.origin(), budget="100M")
+    read(f"{m.point}/spot/klines/BTCUSDT/1m/{days[0]}.csv")
+    wait_until(lambda: os.path.exists(f"{m.cache}/spending"), "the file")
+    os.unlink(f"{m.cache}/spending")
+    os.mkdir(f"{m.cache}/spending")
+    for day in days[1:]:
+        read(f"{m.point}/spot/klines/BTCUSDT/1m/{day}.csv")
+        time.sleep(1.5)
+    assert len(m.events("spending_not_kept")) == 1
+    assert not m.events("spending_kept")
+    os.rmdir(f"{m.cache}/spending")
+    wait_until(lambda: m.events("spending_kept"), "it")
+    assert os.path.isfile(f"{m.cache}/spending")
+    assert len(m.events("spending_not_kept")) == 1
+
+
 WRONG = {
     "nosuch=1": "nosuch",
     "quota=lots": "quota",

@@ -107,6 +107,7 @@ static void make_core(struct fs_bench *b, const struct fs_options *o)
 		.run_id = "bench",
 		.lenient = o->lenient,
 		.offline = o->offline,
+		.paced = o->paced,
 		.has_mirror = !o->no_mirror,
 		.negative_ttl_ms = negative,
 		.revalidate_ms = o->revalidate_ms ? o->revalidate_ms : 86400000,

@@ -28,7 +28,7 @@ enum { FS_PATIENCE_MS = 60000 };
 
 /* Zero stands for the value in brackets. */
 struct fs_options {
-	bool offline, lenient, prefer_monthly, no_mirror;
+	bool offline, lenient, prefer_monthly, no_mirror, paced;
 	uint64_t listing_ttl_ms;  /* [1 h] */
 	uint64_t negative_ttl_ms; /* [5 min] */
 	uint64_t revalidate_ms;	  /* [1 d] */
