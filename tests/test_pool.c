@@ -71,12 +71,13 @@ static unsigned int index_total(struct checkpoints *cp)
 	return n;
 }
 
-static uint64_t index_last(struct checkpoints *cp)
+/* One of its figures. */
+static uint64_t index_get(struct checkpoints *cp, const uint64_t *of)
 {
 	uint64_t n;
 
 	pthread_mutex_lock(&cp->lock);
-	n = cp->last;
+	n = *of;
 	pthread_mutex_unlock(&cp->lock);
 	return n;
 }
@@ -750,16 +751,6 @@ static void begin_whole(struct fixture *f, unsigned int slots,
 	f->index.span = WHOLE;
 }
 
-static uint64_t index_bytes(struct checkpoints *cp)
-{
-	uint64_t n;
-
-	pthread_mutex_lock(&cp->lock);
-	n = cp->bytes;
-	pthread_mutex_unlock(&cp->lock);
-	return n;
-}
-
 static void index_allow(struct checkpoints *cp, unsigned int steps)
 {
 	pthread_mutex_lock(&cp->lock);
@@ -811,16 +802,16 @@ static void test_pool__decodes_no_further_than_the_piece_wanted(void **state)
 	(void)state;
 	begin_whole(&f, 4, 1);
 	read_part(&f, 100000, 4096);
-	assert_int_equal(index_bytes(&f.index), 2 * PIECE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), 2 * PIECE);
 	/* What comes before, and the rest of the piece, is there. */
 	read_part(&f, 0, 4096);
 	read_part(&f, 2 * PIECE - 1, 1);
-	assert_int_equal(index_bytes(&f.index), 2 * PIECE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), 2 * PIECE);
 	/* What comes after is decoded from there on. */
 	read_part(&f, 5 * PIECE, 1);
-	assert_int_equal(index_bytes(&f.index), 6 * PIECE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), 6 * PIECE);
 	read_part(&f, WHOLE - 1, 1);
-	assert_int_equal(index_bytes(&f.index), WHOLE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), WHOLE);
 	assert_int_equal(f.index.count[0], 1);
 	end(&f);
 }
@@ -833,7 +824,7 @@ static void test_pool__leaves_no_rest_too_small_for_its_state(void **state)
 	begin_whole(&f, 4, 1);
 	read_part(&f, WHOLE - 2 * PIECE + 1, 1);
 	read_part(&f, WHOLE - 1, 1);
-	assert_int_equal(index_bytes(&f.index), WHOLE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), WHOLE);
 	assert_int_equal(f.index.count[0], 1);
 	end(&f);
 }
@@ -880,7 +871,7 @@ static void test_pool__who_wants_less_is_served_first(void **state)
 	pool_put(f.pool, &sp, 0);
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&much), 0);
-	assert_int_equal(index_bytes(&f.index), WHOLE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), WHOLE);
 	end(&f);
 }
 
@@ -904,7 +895,7 @@ static void test_pool__ahead_gives_way_to_who_waits(void **state)
 	 * that is only ahead. */
 	index_allow(&f.index, 1);
 	index_await_steps(&f.index, 2);
-	assert_int_equal(index_last(&f.index), 9);
+	assert_int_equal(index_get(&f.index, &f.index.last), 9);
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&r), 0);
 	/* What was begun is not begun again. */
@@ -927,7 +918,7 @@ static void test_pool__ahead_ends_what_was_begun(void **state)
 	pool_ahead(f.pool, &f.source, 1, &f, &guess, 2);
 	index_await(&f.index, 2);
 	read_part(&f, WHOLE, WHOLE);
-	assert_int_equal(index_bytes(&f.index), 2 * WHOLE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), 2 * WHOLE);
 	assert_int_equal(f.index.count[0], 1);
 	end(&f);
 }
@@ -948,7 +939,7 @@ static void test_pool__ahead_of_a_stride_decodes_what_it_touches(void **state)
 	index_await(&f.index, 2);
 	read_part(&f, 4 * WHOLE + PIECE, 4096);
 	read_part(&f, 8 * WHOLE + PIECE, 4096);
-	assert_int_equal(index_bytes(&f.index), 4 * PIECE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), 4 * PIECE);
 	end(&f);
 }
 
@@ -968,7 +959,7 @@ static void test_pool__ahead_goes_backward_too(void **state)
 	read_part(&f, WHOLE, WHOLE);
 	assert_int_equal(f.index.count[0], 1);
 	assert_int_equal(f.index.count[1], 1);
-	assert_int_equal(index_bytes(&f.index), 2 * WHOLE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), 2 * WHOLE);
 	end(&f);
 }
 
@@ -994,7 +985,7 @@ static void test_pool__who_leaves_wants_nothing_more(void **state)
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&r), 0);
 	read_part(&f, 5 * WHOLE, 1);
-	assert_int_equal(index_bytes(&f.index), 2 * PIECE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), 2 * PIECE);
 	end(&f);
 }
 
