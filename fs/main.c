@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,10 +133,19 @@ static int make_absolute(char **path)
 	return 0;
 }
 
-/* Is stderr the journal of a service? */
+/* Is stderr the journal's? systemd.exec(5): the variable names its device and
+ * inode, and is inherited by whatever a service starts. */
 static bool is_service(void)
 {
-	return getenv("JOURNAL_STREAM") != NULL;
+	const char *journal = getenv("JOURNAL_STREAM");
+	char here[64];
+	struct stat st;
+
+	if (!journal || fstat(STDERR_FILENO, &st))
+		return false;
+	snprintf(here, sizeof(here), "%ju:%ju", (uintmax_t)st.st_dev,
+		 (uintmax_t)st.st_ino);
+	return strcmp(journal, here) == 0;
 }
 
 static int start_log(struct mount *m)

@@ -68,6 +68,33 @@ def test_options__daemonises_only_when_the_mount_is_ready(t):
     wait_until(lambda: gone(pid), "the daemon's end")
 
 
+def test_options__a_daemon_keeps_no_stderr_but_the_journal(t):
+    """JOURNAL_STREAM is inherited by all that a service starts, also by a
+    shell with a terminal."""
+    origin = t.origin(t.folder("origin"))
+    options = base_options(t, origin).replace(
+        f"log={t.file('daemon.log')},", ""
+    )
+    said = []
+    for name in ("terminal", "journal"):
+        point = t.folder(f"mnt-{name}")
+        with open(t.file(name), "ab") as stderr:
+            journal = os.fstat(stderr.fileno())
+            stream = f"{journal.st_dev}:{journal.st_ino + (name != 'journal')}"
+            result = subprocess.run(
+                [TICKFS, point, "-o", options], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=stderr, timeout=30,
+                env=dict(os.environ, JOURNAL_STREAM=stream), check=False,
+            )
+        assert result.returncode == 0, read_text(t.file(name))
+        pid = daemon_of(t, t.file("cache"))
+        t.note(pid)
+        assert unmount(point).returncode == 0
+        wait_until(lambda p=pid: gone(p), "the daemon's end")
+        said.append('"unmounted"' in read_text(t.file(name)))
+    assert said == [False, True]
+
+
 @smoke
 def test_options__sigterm_and_sigint_unmount(t):
     Tree(t.folder("origin")).klines("2024-01-01")
@@ -203,7 +230,8 @@ def test_options__help_and_version(t):
         "origin listing mirror cache quota min_free memory prefer integrity "
         "listing_ttl negative_ttl revalidate connections retries retry_base "
         "retry_max connect_timeout stall_timeout deadline rate rate_burst "
-        "size_burst bandwidth budget offline proxy no_proxy cacert run_id log log_level"
+        "size_burst bandwidth budget offline proxy no_proxy cacert run_id log "
+        "log_level"
     ).split():
         assert option in result.stdout, option
     result = tickfs("--version")
