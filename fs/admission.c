@@ -33,6 +33,7 @@
 #include "fs/ingest.h"
 #include "fs/log.h"
 #include "fs/metrics.h"
+#include "fs/path.h"
 #include "fs/when.h"
 
 enum {
@@ -920,9 +921,12 @@ static void fill_info(struct admission *a, enum verdict v)
 static void log_admitted(struct admission *a)
 {
 	double ms = (double)(when_ms() - a->started_ms);
+	char symbol[PATH_NAME_MAX + 1], date[DATE_TEXT_MAX];
 
+	path_describe(a->key, symbol, date);
 	log_event(LOG_LEVEL_INFO, "downloader", "download_completed",
-		  log_str("key", a->key),
+		  log_str("key", a->key), log_str("symbol", symbol),
+		  log_str("date", date),
 		  log_num("size_mb", (double)a->meta.size / 1e6),
 		  log_num("duration_ms", ms),
 		  log_str("verdict", verdict_name(a->result.verdict)), LOG_END);

@@ -370,6 +370,40 @@ bool path_date_of_zip(const struct path *p, enum path_cadence c,
 	return true;
 }
 
+void path_describe(const char *key, char symbol[PATH_NAME_MAX + 1],
+		   char date[DATE_TEXT_MAX])
+{
+	/* Of "2024-01-01", "2024-01" and "2024-1". */
+	static const size_t lengths[] = {10, 7, 6};
+	const char *slash = strrchr(key, '/');
+	const char *name = slash ? slash + 1 : key;
+	size_t len = strlen(name);
+	struct date d;
+
+	symbol[0] = date[0] = '\0';
+	for (const char *at = key; at < name; at += strcspn(at, "/") + 1) {
+		size_t n = strcspn(at, "/");
+
+		if (n && n <= PATH_NAME_MAX && strncmp(at, name, n) == 0 &&
+		    name[n] == '-') {
+			memcpy(symbol, at, n);
+			symbol[n] = '\0';
+		}
+	}
+	if (len < 4 || strcmp(name + len - 4, ".zip") != 0)
+		return;
+	len -= 4;
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
+		size_t n = lengths[i];
+
+		if (len > n && name[len - n - 1] == '-' &&
+		    date_parse(name + len - n, n, true, &d)) {
+			date_format(d, date);
+			return;
+		}
+	}
+}
+
 unsigned int path_prefixes(const char *path, char out[2][PATH_KEY_MAX + 1])
 {
 	struct path p;

@@ -95,4 +95,10 @@ int path_key(const struct path *p, bool unpadded, char out[PATH_KEY_MAX]);
 bool path_date_of_zip(const struct path *p, enum path_cadence c,
 		      const char *name, struct date *date, bool *unpadded);
 
+/* What the name of an archive tells a reader of the log: its symbol, the folder
+ * it lies in or below that the name begins with, and its date as it is written
+ * in the tree. "" where there is none. */
+void path_describe(const char *key, char symbol[PATH_NAME_MAX + 1],
+		   char date[DATE_TEXT_MAX]);
+
 #endif

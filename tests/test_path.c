@@ -401,6 +401,36 @@ static void test_path__prefixes_of_folders(void **state)
 	assert_int_equal(path_prefixes("no/such", p), 0);
 }
 
+static void test_path__an_archive_is_described(void **state)
+{
+	static const struct {
+		const char *key, *symbol, *date;
+	} keys[] = {
+		{"data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01-01.zip",
+		 "BTCUSDT", "2024-01-01"},
+		{"data/spot/monthly/klines/ADABKRW/1d/ADABKRW-1d-2020-8.zip",
+		 "ADABKRW", "2020-08"},
+		{"data/futures/cm/monthly/aggTrades/BTCUSD_240329/"
+		 "BTCUSD_240329-aggTrades-2024-02.zip",
+		 "BTCUSD_240329", "2024-02"},
+		{"data/spot/daily/klines/BTC/1m/BTCUSDT-1m-2024-01-01.zip", "",
+		 "2024-01-01"},
+		{"data/spot/x/part-00000-2024-13-01.zip", "", ""},
+		{"data/spot/x/BTCUSDT.zip", "", ""},
+		{"data/x/x-2024-01-01.zip.CHECKSUM", "x", ""},
+		{".zip", "", ""},
+		{"", "", ""},
+	};
+	char symbol[PATH_NAME_MAX + 1], date[DATE_TEXT_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(keys); i++) {
+		path_describe(keys[i].key, symbol, date);
+		assert_string_equal(symbol, keys[i].symbol);
+		assert_string_equal(date, keys[i].date);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,6 +450,7 @@ int main(void)
 		cmocka_unit_test(
 			test_path__dates_are_read_from_names_of_archives),
 		cmocka_unit_test(test_path__other_names_have_no_date),
+		cmocka_unit_test(test_path__an_archive_is_described),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

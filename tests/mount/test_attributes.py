@@ -272,6 +272,19 @@ def test_attributes__log_is_json_lines(t):
         check_line(line, "log-run")
     keys = {e["context"].get("key") for e in events}
     assert KEY in keys
-    assert any(e["message"] == "download_completed" for e in events)
+    completed = [
+        e["context"] for e in events if e["message"] == "download_completed"
+    ]
+    for context in completed:
+        assert context.pop("duration_ms") > 0
+    assert completed == [
+        {
+            "key": KEY,
+            "symbol": "BTCUSDT",
+            "date": DATE,
+            "size_mb": os.path.getsize(f"{origin.root}/{KEY}") / 1e6,
+            "verdict": "verified",
+        }
+    ]
     assert any(e["level"] in ("warn", "error") for e in events)
     m.start()
