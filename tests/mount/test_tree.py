@@ -142,13 +142,52 @@ def test_tree__zips_and_checksums_are_the_published_bytes(t):
 
 
 @limit(120)
-def test_tree__data_shows_every_key_of_the_sample(t):
+def test_tree__data_shows_the_keys_of_the_sample_and_their_csvs(t):
     root = t.sample()
     m = t.mount(t.origin(root))
-    shown = set(keys_of(m.point + "/data"))
-    for key in keys_of(root):
-        if key.startswith("data/"):
-            assert key[5:] in shown, key
+    keys = {key[5:] for key in keys_of(root) if key.startswith("data/")}
+    csvs = {key[:-4] + ".csv" for key in keys if key.endswith(".zip")}
+    assert not keys & csvs
+    shown = sorted(keys_of(m.point + "/data"))
+    assert shown == sorted(keys | csvs), set(shown) ^ (keys | csvs)
+
+
+def shown_by_date(root, prefer):
+    """What the folders by date have to list of a tree: by section 1, those of
+    the one cadence, and of the other what is in no month of the first."""
+    paths = set(filter(None, map(by_date, keys_of(root))))
+    months = {path[:-4] for path in paths if is_month(path)}
+    days = {path[:-4] for path in paths if not is_month(path)}
+    if prefer == "daily":
+        months -= {day[:-3] for day in days}
+    else:
+        days = {day for day in days if day[:-3] not in months}
+    return sorted(path + ".csv" for path in months | days)
+
+
+def is_month(path):
+    return len(os.path.basename(path)) == len("YYYY-MM.csv")
+
+
+@smoke
+@limit(120)
+def test_tree__by_date_lists_the_sample_and_no_more(t):
+    root = t.sample()
+    origin = t.origin(root)
+    m = t.mount(origin)
+    for prefer in ("daily", "monthly"):
+        m.remount(prefer=prefer)
+        expected = shown_by_date(root, prefer)
+        shown = [f"{market}/{name}" for market in MARKETS
+                 for name in keys_of(m / market)]
+        assert sorted(shown) == expected, (
+            prefer, set(shown) ^ set(expected))
+        # So no month of which a day is listed is.
+        days = {name[:-7] for name in shown if not is_month(name)}
+        months = {name[:-4] for name in shown if is_month(name)}
+        assert days and months and not days & months, prefer
+    # No file was asked for.
+    assert origin.requests() == origin.requests("list")
 
 
 def hazards(t):
