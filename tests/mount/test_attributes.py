@@ -227,7 +227,8 @@ def test_attributes__control_files(t):
         assert os.stat(path).st_size > 0, name
         assert data, name
     status = json.loads(read(control + "/status.json"))
-    assert "control-run" in json.dumps(status)
+    assert status["run_id"] == "control-run"
+    assert status["cache"]["misses"] == 1
     # A handle reads what was true when it was opened, with its true size.
     fd = os.open(control + "/log.jsonl", os.O_RDONLY)
     size = os.fstat(fd).st_size
@@ -236,6 +237,11 @@ def test_attributes__control_files(t):
     read(m / FOLDER + "/2024-01-02.csv")
     assert os.pread(fd, 1 << 20, 0) == first
     os.close(fd)
+    # Opened again it tells what is true now.
+    again = json.loads(read(control + "/status.json"))
+    assert again["cache"]["misses"] == 2
+    assert again["fetch"]["bytes"] > status["fetch"]["bytes"]
+    assert again["fetch"]["requests"] > status["fetch"]["requests"]
 
 
 def check_line(line, run_id):
