@@ -145,8 +145,9 @@ def test_integrity__not_a_zip(t):
     Tree(t.folder("origin")).archive(KEY, b"<html>sorry</html>" * 100)
     m = t.mount(t.origin())
     assert errno_of(read, m / PATH) == "EBADMSG"
-    # Its own bytes are the published ones all the same: only the CSV is not.
-    assert errno_of(read, m / PATH) == "EBADMSG"
+    # Not even as what it is: with a broken zip there is no good archive.
+    assert errno_of(read, m / KEY) == "EBADMSG"
+    assert attr(m / KEY, "integrity.verdict") == "damaged"
 
 
 def test_integrity__truncated_zip(t):
