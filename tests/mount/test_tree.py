@@ -1,5 +1,6 @@
 """Design section 1: what the mount shows, under data/ and by date."""
 
+import ctypes
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from harness import (
     TOP,
     attr,
     errno_of,
+    libc,
     limit,
     read,
     run,
@@ -437,6 +439,46 @@ def test_tree__writing_is_erofs(t):
     }
     for name, attempt in attempts.items():
         assert errno_of(attempt) == "EROFS", name
+
+
+def access(path, mode):
+    """access(2) itself: Python's own tells no errno."""
+    if libc.access(os.fsencode(path), mode):
+        raise OSError(ctypes.get_errno(), path)
+
+
+@smoke
+def test_tree__access_confirms_what_is_asked_for(t):
+    """Each in a folder of its own, since the first call lists it."""
+    tree = Tree(t.folder("origin"))
+    modes = {"R": os.R_OK, "W": os.W_OK, "X": os.X_OK, "F": os.F_OK}
+    expected = {}
+    for name, mode in modes.items():
+        write = "EROFS" if name == "W" else None
+        for what, error in (
+            ("FILE", "EACCES" if name == "X" else write),
+            ("DIR", write),
+            ("ABSENT", "ENOENT"),
+        ):
+            tree.klines("2024-01-01", symbol=what + name)
+            path = f"spot/klines/{what}{name}/1m"
+            if what != "DIR":
+                day = "2024-01-01" if what == "FILE" else "2024-01-02"
+                path += f"/{day}.csv"
+            expected[path] = (mode, error)
+    m = t.mount(t.origin())
+    for turn in ("unlisted", "listed"):
+        for path, (mode, error) in expected.items():
+            got = errno_of(access, m / path, mode)
+            # Nothing is looked for to refuse a write.
+            if (turn, mode, error) == ("unlisted", os.W_OK, "ENOENT"):
+                assert got in ("ENOENT", "EROFS"), (path, got)
+                continue
+            assert got == error, (turn, path, got)
+        for folder in os.listdir(m / "spot/klines"):
+            os.listdir(m / f"spot/klines/{folder}/1m")
+        # What was listed is kept; what the kernel has looked up is not.
+        m.remount()
 
 
 def test_tree__df_shows_cache_against_quota(t):

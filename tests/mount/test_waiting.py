@@ -311,6 +311,29 @@ def test_waiting__signals_end_a_read_that_waits_for_a_second_copy(t):
 
 @alone
 @smoke
+def test_waiting__access_delays_nobody(t):
+    origin, m, ready, _ = slow_folder(t, 1)
+    Tree(origin.root).add("data/futures/um/daily/metrics/BTCUSDT/"
+                          f"BTCUSDT-metrics-{READY}.zip")
+    os.listdir(m / FOLDER)
+    origin.rules({"kind": ["list", "range"], "hold": "all"})
+    folder = m / "um/metrics/BTCUSDT"
+    jobs = [
+        t.job(os.access, folder, os.R_OK | os.X_OK),
+        t.job(os.access, f"{folder}/{READY}.csv", os.R_OK),
+        t.job(os.access, f"{folder}/{day(0)}.csv", os.R_OK),
+    ]
+    origin.wait_held(1)
+    time.sleep(0.2)
+    each_within_bound(m, ready)
+    assert not any(job.done() for job in jobs)
+    origin.rules()
+    origin.release("all")
+    assert [job.result() for job in jobs] == [True, True, False]
+
+
+@alone
+@smoke
 def test_waiting__one_gives_up_the_other_gets_the_file(t):
     origin, m, _, csvs = slow_folder(t, 1)
     path = m / f"{FOLDER}/{day(0)}.csv"
