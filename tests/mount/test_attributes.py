@@ -7,7 +7,16 @@ import re
 import time
 
 from archives import Tree, klines_key, rows
-from harness import TOP, alone, attr, errno_of, read, run, smoke
+from harness import (
+    TOP,
+    alone,
+    attr,
+    errno_of,
+    read,
+    run,
+    smoke,
+    wait_until,
+)
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 DATE = "2024-01-01"
@@ -135,6 +144,44 @@ def test_attributes__of_the_root(t):
     assert attr(root, "version") in version
 
 
+@smoke
+def test_attributes__fetch_figures_are_what_the_origin_saw(t):
+    tree = Tree(t.folder("origin"))
+    csv = tree.klines(DATE, rows(3000, 1))
+    other = tree.klines("2024-01-02")
+    origin = t.origin()
+    origin.rules(
+        {"kind": "list", "status": 503, "times": 1},
+        {"kind": "range", "key": KEY, "status": 503, "times": 2},
+        {"kind": "object", "key": KEY, "cut_after": 5000, "times": 1},
+    )
+    m = t.mount(origin)
+    os.listdir(m / FOLDER)
+    assert os.stat(m / PATH).st_size == len(csv)
+    for _ in range(3):
+        assert read(m / PATH) == csv
+    assert read(m / KEY[:-4] + ".csv") == csv
+    assert read(m / f"{FOLDER}/2024-01-02.csv") == other
+    # The last answer was read before its end is counted.
+    wait_until(
+        lambda: int(attr(m.point, "fetch.requests")) == origin.requests(),
+        "all requests counted",
+    )
+    assert origin.stats()["by_status"]["503"] == 3
+    expected = {
+        "fetch.errors": 4,
+        "fetch.retries": 4,
+        "fetch.resumes": 1,
+        "cache.misses": 2,
+        "cache.hits": 3,
+    }
+    got = {name: int(attr(m.point, name)) for name in expected}
+    assert got == expected, got
+    rate = float(attr(m.point, "fetch.error_rate"))
+    assert abs(rate - 4 / origin.requests()) < 0.001, rate
+    assert float(attr(m.point, "cache.hit_rate")) == 0.6
+
+
 def in_manual(heading):
     """The attributes that man/tickfs.1 describes under a heading."""
     with open(os.path.join(TOP, "man/tickfs.1"), encoding="utf-8") as f:
@@ -227,7 +274,8 @@ def test_attributes__control_files(t):
         assert os.stat(path).st_size > 0, name
         assert data, name
     status = json.loads(read(control + "/status.json"))
-    assert "control-run" in json.dumps(status)
+    assert status["run_id"] == "control-run"
+    assert status["cache"]["misses"] == 1
     # A handle reads what was true when it was opened, with its true size.
     fd = os.open(control + "/log.jsonl", os.O_RDONLY)
     size = os.fstat(fd).st_size
@@ -236,6 +284,11 @@ def test_attributes__control_files(t):
     read(m / FOLDER + "/2024-01-02.csv")
     assert os.pread(fd, 1 << 20, 0) == first
     os.close(fd)
+    # Opened again it tells what is true now.
+    again = json.loads(read(control + "/status.json"))
+    assert again["cache"]["misses"] == 2
+    assert again["fetch"]["bytes"] > status["fetch"]["bytes"]
+    assert again["fetch"]["requests"] > status["fetch"]["requests"]
 
 
 def check_line(line, run_id):

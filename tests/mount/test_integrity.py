@@ -145,8 +145,9 @@ def test_integrity__not_a_zip(t):
     Tree(t.folder("origin")).archive(KEY, b"<html>sorry</html>" * 100)
     m = t.mount(t.origin())
     assert errno_of(read, m / PATH) == "EBADMSG"
-    # Its own bytes are the published ones all the same: only the CSV is not.
-    assert errno_of(read, m / PATH) == "EBADMSG"
+    # Not even as what it is: with a broken zip there is no good archive.
+    assert errno_of(read, m / KEY) == "EBADMSG"
+    assert attr(m / KEY, "integrity.verdict") == "damaged"
 
 
 def test_integrity__truncated_zip(t):
@@ -254,16 +255,23 @@ def test_integrity__ledger_is_trimmed_and_the_log_says_so(t):
     m.start()
 
 
+def md5_of(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "md5").hexdigest()
+
+
 @smoke
 def test_integrity__republished_archive_old_handles_new_opens(t):
     tree = Tree(t.folder("origin"))
     old = tree.klines(DATE, rows(20000, 1))
+    etags = [md5_of(tree.path(KEY))]
     m = t.mount(t.origin(), listing_ttl="1ms", revalidate="1ms",
                 negative_ttl="1ms")
     assert os.stat(m / PATH).st_size == len(old)
     held = os.open(m / PATH, os.O_RDONLY)
     assert os.pread(held, 1000, 0) == old[:1000]
     new = tree.klines(DATE, rows(21000, 2))
+    etags.append(md5_of(tree.path(KEY)))
 
     def turned():
         os.listdir(m / FOLDER)
@@ -278,6 +286,13 @@ def test_integrity__republished_archive_old_handles_new_opens(t):
         assert os.pread(held, 5000, off) == old[off : off + 5000], off
     os.close(held)
     assert sha256(read(m / PATH)) == sha256(new)
+    # Counted and told once.
+    assert attr(m.point, "integrity.republished") == "1"
+    (event,) = m.events("archive_republished")
+    assert event["level"] == "warn"
+    assert event["context"] == {
+        "key": KEY, "etag_before": etags[0], "etag": etags[1],
+    }, (event, etags)
     m.remount()
     assert sha256(read(m / PATH)) == sha256(new)
 

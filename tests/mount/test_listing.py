@@ -178,6 +178,22 @@ def test_listing__ls_l_of_3300_days_is_one_batch(t):
     assert origin.requests("range") == asked
 
 
+@alone
+@limit(120)
+def test_listing__ls_l_is_one_batch_also_as_paced_by_default(t):
+    sizes = many_days(t, 3300)
+    origin = t.origin()
+    m = t.mount(origin, rate=None)
+    run("ls", m / FOLDER)
+    begin = time.monotonic()
+    assert sizes_by(["ls", "-lU"], m / FOLDER) == sizes
+    took = time.monotonic() - begin
+    # At rate=50/s after rate_burst=500 it would be 56 s.
+    assert took < 40, took
+    asked = origin.requests("range")
+    assert len(sizes) <= asked <= len(sizes) + 10, asked
+
+
 @limit(120)
 def test_listing__attributes_that_come_with_names_are_whole(t):
     """READDIRPLUS: what `ls -l` shows is what each file's stat says, and who

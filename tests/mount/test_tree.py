@@ -1,5 +1,6 @@
 """Design section 1: what the mount shows, under data/ and by date."""
 
+import ctypes
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from harness import (
     TOP,
     attr,
     errno_of,
+    libc,
     limit,
     read,
     run,
@@ -142,13 +144,52 @@ def test_tree__zips_and_checksums_are_the_published_bytes(t):
 
 
 @limit(120)
-def test_tree__data_shows_every_key_of_the_sample(t):
+def test_tree__data_shows_the_keys_of_the_sample_and_their_csvs(t):
     root = t.sample()
     m = t.mount(t.origin(root))
-    shown = set(keys_of(m.point + "/data"))
-    for key in keys_of(root):
-        if key.startswith("data/"):
-            assert key[5:] in shown, key
+    keys = {key[5:] for key in keys_of(root) if key.startswith("data/")}
+    csvs = {key[:-4] + ".csv" for key in keys if key.endswith(".zip")}
+    assert not keys & csvs
+    shown = sorted(keys_of(m.point + "/data"))
+    assert shown == sorted(keys | csvs), set(shown) ^ (keys | csvs)
+
+
+def shown_by_date(root, prefer):
+    """What the folders by date have to list of a tree: by section 1, those of
+    the one cadence, and of the other what is in no month of the first."""
+    paths = set(filter(None, map(by_date, keys_of(root))))
+    months = {path[:-4] for path in paths if is_month(path)}
+    days = {path[:-4] for path in paths if not is_month(path)}
+    if prefer == "daily":
+        months -= {day[:-3] for day in days}
+    else:
+        days = {day for day in days if day[:-3] not in months}
+    return sorted(path + ".csv" for path in months | days)
+
+
+def is_month(path):
+    return len(os.path.basename(path)) == len("YYYY-MM.csv")
+
+
+@smoke
+@limit(120)
+def test_tree__by_date_lists_the_sample_and_no_more(t):
+    root = t.sample()
+    origin = t.origin(root)
+    m = t.mount(origin)
+    for prefer in ("daily", "monthly"):
+        m.remount(prefer=prefer)
+        expected = shown_by_date(root, prefer)
+        shown = [f"{market}/{name}" for market in MARKETS
+                 for name in keys_of(m / market)]
+        assert sorted(shown) == expected, (
+            prefer, set(shown) ^ set(expected))
+        # So no month of which a day is listed is.
+        days = {name[:-7] for name in shown if not is_month(name)}
+        months = {name[:-4] for name in shown if is_month(name)}
+        assert days and months and not days & months, prefer
+    # No file was asked for.
+    assert origin.requests() == origin.requests("list")
 
 
 def hazards(t):
@@ -398,6 +439,46 @@ def test_tree__writing_is_erofs(t):
     }
     for name, attempt in attempts.items():
         assert errno_of(attempt) == "EROFS", name
+
+
+def access(path, mode):
+    """access(2) itself: Python's own tells no errno."""
+    if libc.access(os.fsencode(path), mode):
+        raise OSError(ctypes.get_errno(), path)
+
+
+@smoke
+def test_tree__access_confirms_what_is_asked_for(t):
+    """Each in a folder of its own, since the first call lists it."""
+    tree = Tree(t.folder("origin"))
+    modes = {"R": os.R_OK, "W": os.W_OK, "X": os.X_OK, "F": os.F_OK}
+    expected = {}
+    for name, mode in modes.items():
+        write = "EROFS" if name == "W" else None
+        for what, error in (
+            ("FILE", "EACCES" if name == "X" else write),
+            ("DIR", write),
+            ("ABSENT", "ENOENT"),
+        ):
+            tree.klines("2024-01-01", symbol=what + name)
+            path = f"spot/klines/{what}{name}/1m"
+            if what != "DIR":
+                day = "2024-01-01" if what == "FILE" else "2024-01-02"
+                path += f"/{day}.csv"
+            expected[path] = (mode, error)
+    m = t.mount(t.origin())
+    for turn in ("unlisted", "listed"):
+        for path, (mode, error) in expected.items():
+            got = errno_of(access, m / path, mode)
+            # Nothing is looked for to refuse a write.
+            if (turn, mode, error) == ("unlisted", os.W_OK, "ENOENT"):
+                assert got in ("ENOENT", "EROFS"), (path, got)
+                continue
+            assert got == error, (turn, path, got)
+        for folder in os.listdir(m / "spot/klines"):
+            os.listdir(m / f"spot/klines/{folder}/1m")
+        # What was listed is kept; what the kernel has looked up is not.
+        m.remount()
 
 
 def test_tree__df_shows_cache_against_quota(t):

@@ -22,6 +22,8 @@ FOLDER = "spot/klines/BTCUSDT/1m"
 READY = "2024-01-01"
 # The issue's own bound; sanitizers slow everything down by their own factor.
 BOUND = 1.0 if SANITIZED else 0.1
+# Enough where what waited for the origin would not end at all.
+HELD_BOUND = 10 * BOUND
 
 
 def day(i):
@@ -52,7 +54,7 @@ def fresh_name(m):
     return path
 
 
-def each_within_bound(m, ready):
+def each_within_bound(m, ready, bound=BOUND):
     path = m / f"{FOLDER}/{READY}.csv"
     drop_page_cache(path)
     if os.geteuid() == 0:
@@ -78,7 +80,7 @@ def each_within_bound(m, ready):
         "getxattr": have_attr - have_read,
         "readdir": have_listed - have_attr,
     }
-    assert max(took.values()) < BOUND, took
+    assert max(took.values()) < bound, took
 
 
 @alone
@@ -243,6 +245,93 @@ def test_waiting__kill_and_ctrl_c_end_a_waiting_reader_at_once(t):
         wait_until(lambda: not origin.held(), "nothing held")
     # None of this harmed the file.
     assert read(m / f"{FOLDER}/{day(0)}.csv") == csvs[0]
+
+
+def end_by_signals(m, origin, ready, jobs):
+    """Of two that wait for what is held at the gate "all", each is ended by a
+    signal, disturbs nobody, and leaves a mount that can be unmounted even
+    then."""
+    origin.wait_held(1)
+    time.sleep(0.2)
+    assert not any(job.done() for job in jobs)
+    for number, job in zip((signal.SIGKILL, signal.SIGINT), jobs, strict=True):
+        assert job.kill(number) < 0.5
+        each_within_bound(m, ready, HELD_BOUND)
+    assert origin.held()
+    m.unmount()
+    origin.rules()
+    origin.release("all")
+    m.start()
+
+
+@alone
+@smoke
+def test_waiting__signals_end_a_stat_that_waits_for_a_size(t):
+    origin, m, ready, csvs = slow_folder(t, 2)
+    paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(2)]
+    os.listdir(m / FOLDER)
+    origin.rules({"kind": "range", "hold": "all"})
+    end_by_signals(m, origin, ready, [t.job(os.stat, p) for p in paths])
+    for path, csv in zip(paths, csvs):
+        assert os.stat(path).st_size == len(csv)
+
+
+@alone
+@smoke
+def test_waiting__signals_end_a_readdir_that_waits_for_a_listing(t):
+    origin, m, ready, _ = slow_folder(t, 1)
+    os.listdir(m / FOLDER)
+    folder = m / "spot/klines"
+    origin.rules({"kind": "list", "hold": "all"})
+    end_by_signals(
+        m, origin, ready, [t.job(os.listdir, folder) for _ in range(2)]
+    )
+    assert os.listdir(folder) == ["BTCUSDT"]
+
+
+@alone
+@smoke
+def test_waiting__signals_end_a_read_that_waits_for_a_second_copy(t):
+    origin, m, ready, csvs = slow_folder(t, 2, lambda i: rows(3000, i))
+    paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(2)]
+    for path in paths:
+        read(path)
+    os.listdir(m / FOLDER)
+    m.remount()  # nothing decoded is left in memory
+    handles = [os.open(path, os.O_RDONLY) for path in paths]
+    origin.rules({"kind": ["object", "range"], "hold": "all"})
+    jobs = []
+    for i, handle in enumerate(handles):
+        damage(m, day(i))
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        jobs.append(t.job(os.pread, handle, 100000, len(csvs[i]) // 2))
+    for handle in handles:
+        os.close(handle)  # the jobs have theirs
+    end_by_signals(m, origin, ready, jobs)
+    assert [read(path) for path in paths] == csvs
+
+
+@alone
+@smoke
+def test_waiting__access_delays_nobody(t):
+    origin, m, ready, _ = slow_folder(t, 1)
+    Tree(origin.root).add("data/futures/um/daily/metrics/BTCUSDT/"
+                          f"BTCUSDT-metrics-{READY}.zip")
+    os.listdir(m / FOLDER)
+    origin.rules({"kind": ["list", "range"], "hold": "all"})
+    folder = m / "um/metrics/BTCUSDT"
+    jobs = [
+        t.job(os.access, folder, os.R_OK | os.X_OK),
+        t.job(os.access, f"{folder}/{READY}.csv", os.R_OK),
+        t.job(os.access, f"{folder}/{day(0)}.csv", os.R_OK),
+    ]
+    origin.wait_held(1)
+    time.sleep(0.2)
+    each_within_bound(m, ready, HELD_BOUND)
+    assert not any(job.done() for job in jobs)
+    origin.rules()
+    origin.release("all")
+    assert [job.result() for job in jobs] == [True, True, False]
 
 
 @alone
