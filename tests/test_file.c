@@ -157,6 +157,7 @@ struct begun {
 	struct reader r;
 	struct file_bytes bytes;
 	uint64_t off;
+	bool waits; /* for its turn: it will be woken */
 };
 
 /* The first read of a MiB from @from on that lies in four spans. */
@@ -184,7 +185,8 @@ static void go_on(struct file *f, struct begun *b, unsigned int spans)
 
 	while ((got = file_read(f, MiB, b->off, &b->bytes, &b->r.waiter)) ==
 	       0) {
-		if (!b->bytes.turn)
+		b->waits = !b->bytes.turn;
+		if (b->waits)
 			return;
 		assert_int_equal(wait_ready(&b->r), 0);
 		if (b->bytes.spans >= spans)
@@ -198,7 +200,7 @@ static void end_read(struct shelf *s, struct file *f, struct begun *b)
 {
 	uint64_t off = b->off;
 
-	if (!b->bytes.turn)
+	if (b->waits)
 		assert_int_equal(wait_ready(&b->r), 0);
 	go_on(f, b, UINT_MAX);
 	for (unsigned int i = 0; i < b->bytes.n; i++) {
@@ -226,6 +228,7 @@ static void test_file__reads_of_four_spans_do_not_lock_each_other(void **state)
 	go_on(f, &a, 3);
 	assert_int_equal(a.bytes.spans, 3);
 	go_on(f, &b, 3);
+	assert_true(b.waits);
 	end_read(s, f, &a);
 	end_read(s, f, &b);
 	file_close(f);
