@@ -35,7 +35,7 @@
 #include "cache/pool_policy.h"
 
 enum {
-	SLOTS_MIN = 4, /* a read of fs/file.c pins so many */
+	SLOTS_MIN = 4, /* what one read of a MiB may lie in */
 	/* A span is left half decoded only where the decoder's state fits
 	 * behind it. */
 	PAUSE_BELOW = CHECKPOINTS_SPAN - CHECKPOINTS_PAUSED_BYTES,

@@ -24,7 +24,7 @@
  * meanwhile; a fill takes half a MiB for that.
  *
  * All may be called on any thread. _offer() never waits. The others wait for
- * notices to the kernel: of a batch (a quarter of a millisecond) for each fill
+ * notices to the kernel: of a batch (an eighth of a millisecond) for each fill
  * under way, or, where pages are dropped, of the file (0.3 ms a MiB). NULL for
  * a fill is fine everywhere: nothing happens.
  */

@@ -141,7 +141,7 @@ def test_quickstart__shows_rows_of_a_sample_and_stops(t):
     # Run again it shows the same mount.
     assert check_shown(t, quickstart("--sample"))[0] == path
     assert processes_of(there) == running
-    quickstart("stop")
+    assert "unmounted /" in quickstart("stop")
     nothing_left(t)
     assert "nothing is mounted" in quickstart("stop")
 
