@@ -1438,6 +1438,16 @@ static void on_two_kinds(void *arg, struct mini_call *call)
 	mini_reply_text(call, 200, "text/plain", PAGE("false", ""));
 }
 
+static void open_with_connections(unsigned int n)
+{
+	struct origin_config cfg;
+
+	server = mini_http_start(on_two_kinds, NULL);
+	configure(&cfg, mini_http_url(server));
+	cfg.connections = n;
+	open_with(&cfg);
+}
+
 static void test_origin__lets_small_requests_by_many_downloads(void **state)
 {
 	static const unsigned int connections[] = {2, 3, 4};
@@ -1447,12 +1457,7 @@ static void test_origin__lets_small_requests_by_many_downloads(void **state)
 	(void)state;
 	for (size_t c = 0; c < sizeof(connections) / sizeof(*connections);
 	     c++) {
-		struct origin_config cfg;
-
-		server = mini_http_start(on_two_kinds, NULL);
-		configure(&cfg, mini_http_url(server));
-		cfg.connections = connections[c];
-		open_with(&cfg);
+		open_with_connections(connections[c]);
 		for (unsigned int i = 0; i < N; i++)
 			origin_download(origin, ORIGIN_MAIN, "large", NULL, 0,
 					&sink, &answers[i]);
@@ -1485,12 +1490,7 @@ static void test_origin__lets_listings_by_whatever_stalls(void **state)
 	(void)state;
 	for (size_t c = 0; c < sizeof(connections) / sizeof(*connections);
 	     c++) {
-		struct origin_config cfg;
-
-		server = mini_http_start(on_two_kinds, NULL);
-		configure(&cfg, mini_http_url(server));
-		cfg.connections = connections[c];
-		open_with(&cfg);
+		open_with_connections(connections[c]);
 		for (unsigned int i = 0; i < N; i++) {
 			origin_get(origin, ORIGIN_MAIN, "large", 999, on_bytes,
 				   &answers[i]);

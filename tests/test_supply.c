@@ -1136,18 +1136,23 @@ static void in_cache(struct fs_bench *b, const char *command)
 	assert_int_equal(system(line), 0);
 }
 
-/* A loss of power, or the user, took the catalog. */
+/* Cached, but a loss of power, or the user, took the catalog. */
+static void cached_without_a_row(struct fs_bench *b, struct published *p)
+{
+	publish(b, 1, 5000, p);
+	fs_up(b, NULL);
+	assert_opens(b, p);
+	fs_down(b);
+	in_cache(b, "rm -r catalog.sqlite* index");
+}
+
 static void test_supply__object_without_a_row_is_adopted_offline(void **state)
 {
 	struct fs_bench *b = *state;
 	struct supply_facts f;
 	struct published p;
 
-	publish(b, 1, 5000, &p);
-	fs_up(b, NULL);
-	assert_opens(b, &p);
-	fs_down(b);
-	in_cache(b, "rm -r catalog.sqlite* index");
+	cached_without_a_row(b, &p);
 	imitation_reset(b->im);
 	fs_up(b, &offline);
 	assert_opens(b, &p);
@@ -1166,11 +1171,7 @@ static void test_supply__adopted_object_is_the_current_version(void **state)
 	struct fs_bench *b = *state;
 	struct published p;
 
-	publish(b, 1, 5000, &p);
-	fs_up(b, NULL);
-	assert_opens(b, &p);
-	fs_down(b);
-	in_cache(b, "rm -r catalog.sqlite* index");
+	cached_without_a_row(b, &p);
 	imitation_reset(b->im);
 	fs_up(b, NULL);
 	assert_opens(b, &p);
@@ -1188,11 +1189,7 @@ static void test_supply__damaged_object_without_a_row_is_not(void **state)
 	struct store_object *o;
 	struct published p;
 
-	publish(b, 1, 5000, &p);
-	fs_up(b, NULL);
-	assert_opens(b, &p);
-	fs_down(b);
-	in_cache(b, "rm -r catalog.sqlite* index");
+	cached_without_a_row(b, &p);
 	fs_damage(b, "objects/" KEY, 3000, "damage", 6);
 	fs_up(b, &offline);
 	assert_int_equal(fs_open(b, KEY, &o), -ENETUNREACH);
@@ -1526,11 +1523,7 @@ static void test_supply__what_is_cached_needs_no_budget(void **state)
 	struct fs_bench *b = *state;
 	struct published p;
 
-	publish(b, 1, 5000, &p);
-	fs_up(b, NULL);
-	assert_opens(b, &p);
-	fs_down(b);
-	in_cache(b, "rm -r catalog.sqlite* index");
+	cached_without_a_row(b, &p);
 	imitation_reset(b->im);
 	fs_up(b, &o);
 	budget_came(b->budget, true, "other", 10, when_now());

@@ -126,6 +126,18 @@ def damage(m, date):
         f.write(bytes(size // 2))
 
 
+def open_undecoded(m, origin, paths):
+    """Handles on cached files, of which nothing is in memory; the origin gives
+    no archive any more."""
+    for path in paths:
+        read(path)
+    os.listdir(m / FOLDER)
+    m.remount()
+    handles = [os.open(path, os.O_RDONLY) for path in paths]
+    origin.rules({"kind": ["object", "range"], "hold": "all"})
+    return handles
+
+
 @alone
 @smoke
 @limit(120)
@@ -135,12 +147,7 @@ def test_waiting__64_reads_delay_no_ready_file(t):
     count = 64
     origin, m, ready, csvs = slow_folder(t, count, lambda i: rows(3000, i))
     paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(count)]
-    for path in paths:
-        read(path)
-    os.listdir(m / FOLDER)
-    m.remount()  # nothing decoded is left in memory
-    handles = [os.open(path, os.O_RDONLY) for path in paths]
-    origin.rules({"kind": ["object", "range"], "hold": "all"})
+    handles = open_undecoded(m, origin, paths)
     for i in range(count):
         damage(m, day(i))
 
@@ -294,12 +301,7 @@ def test_waiting__signals_end_a_readdir_that_waits_for_a_listing(t):
 def test_waiting__signals_end_a_read_that_waits_for_a_second_copy(t):
     origin, m, ready, csvs = slow_folder(t, 2, lambda i: rows(3000, i))
     paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(2)]
-    for path in paths:
-        read(path)
-    os.listdir(m / FOLDER)
-    m.remount()  # nothing decoded is left in memory
-    handles = [os.open(path, os.O_RDONLY) for path in paths]
-    origin.rules({"kind": ["object", "range"], "hold": "all"})
+    handles = open_undecoded(m, origin, paths)
     jobs = []
     for i, handle in enumerate(handles):
         damage(m, day(i))
