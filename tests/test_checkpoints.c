@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,21 +14,10 @@
 #include "cache/checkpoints.h"
 #include "cache/resume.h"
 #include "tests/support/archives.h"
+#include "tests/support/object.h"
 #include "tests/support/spans.h"
 
 static struct archives dir;
-
-/* An object, its index, and the room of one span with a guard behind it. */
-struct object {
-	int fd;
-	uint64_t size;
-	struct archive_directory *directory;
-	struct checkpoints_id id;
-	struct checkpoints *cp;
-	unsigned char *span;
-};
-
-enum { GUARD = 64 };
 
 static int setup(void **state)
 {
@@ -68,74 +56,6 @@ static int check_seen(void *arg, unsigned int stream, uint64_t off,
 		assert_memory_equal(buf, s->plain + off, len);
 	}
 	return 0;
-}
-
-static void feed_raw(struct checkpoints_builder *b, int fd, uint64_t size)
-{
-	static unsigned char buf[70001]; /* no multiple of a piece */
-	uint64_t at = 0;
-
-	while (at < size) {
-		size_t want = size - at < sizeof(buf) ? size - at : sizeof(buf);
-		ssize_t n = pread(fd, buf, want, (off_t)at);
-
-		assert_true(n > 0);
-		assert_int_equal(checkpoints_builder_raw(b, buf, (size_t)n), 0);
-		at += (uint64_t)n;
-	}
-}
-
-static int build(struct object *o, const char *index, uint64_t budget,
-		 checkpoints_sink_fn *sink, void *arg)
-{
-	struct checkpoints_builder *b;
-	int err;
-
-	assert_int_equal(checkpoints_builder_create(&b, dir.dirfd, index,
-						    o->directory),
-			 0);
-	feed_raw(b, o->fd, o->size);
-	do
-		err = checkpoints_builder_step(b, o->fd, o->size, budget, sink,
-					       arg);
-	while (err == 1);
-	if (!err)
-		err = checkpoints_builder_finish(b, &o->id);
-	checkpoints_builder_free(b);
-	return err;
-}
-
-static void object_open(struct object *o, const char *name)
-{
-	char zip[64];
-
-	memset(o, 0, sizeof(*o));
-	snprintf(zip, sizeof(zip), "%s.zip", name);
-	o->fd = archives_open(&dir, zip, &o->size);
-	assert_int_equal(archive_read_fd(&o->directory, o->fd, o->size), 0);
-	o->id.size = o->size;
-	memset(o->id.sha256, 0x5a, sizeof(o->id.sha256));
-	o->span = malloc(CHECKPOINTS_SPAN + GUARD);
-	assert_non_null(o->span);
-	memset(o->span + CHECKPOINTS_SPAN, 0xee, GUARD);
-}
-
-static void object_load(struct object *o, const char *name)
-{
-	object_open(o, name);
-	assert_int_equal(build(o, "index", 1 << 20, NULL, NULL), 0);
-	assert_int_equal(checkpoints_load(&o->cp, dir.dirfd, "index", &o->id),
-			 0);
-}
-
-static void object_close(struct object *o)
-{
-	for (size_t i = 0; i < GUARD; i++)
-		assert_int_equal(o->span[CHECKPOINTS_SPAN + i], 0xee);
-	checkpoints_free(o->cp);
-	archive_directory_free(o->directory);
-	free(o->span);
-	close(o->fd);
 }
 
 /* Decodes the span that holds @off; its length, or an error. */
@@ -178,16 +98,17 @@ static void check_archive(const char *name)
 	size_t len, zip_len;
 	struct seen seen = {0};
 
-	object_open(&o, name);
+	object_open(&o, &dir, name);
 	snprintf(file, sizeof(file), "%s.plain", name);
 	plain = archives_read(&dir, file, &len);
 	snprintf(file, sizeof(file), "%s.zip", name);
 	zip = archives_read(&dir, file, &zip_len);
 	seen.plain = plain;
 	seen.len = len;
-	assert_int_equal(build(&o, "index", 100000, check_seen, &seen), 0);
+	assert_int_equal(object_build(&o, "index", 100000, check_seen, &seen),
+			 0);
 	assert_int_equal(seen.next[1], len);
-	assert_int_equal(checkpoints_load(&o.cp, dir.dirfd, "index", &o.id), 0);
+	object_use(&o, "index");
 	check_stream(&o, 1, plain, len);
 	check_stream(&o, 0, zip, zip_len);
 	object_close(&o);
@@ -241,7 +162,7 @@ static void test_checkpoints__reads_at_any_offset_in_any_order(void **state)
 	size_t len;
 
 	(void)state;
-	object_load(&o, "csv");
+	object_load(&o, &dir, "csv");
 	plain = archives_read(&dir, "csv.plain", &len);
 	for (int i = 0; i < 300; i++) {
 		uint64_t off = archives_random(&seed) % len, start;
@@ -262,7 +183,7 @@ static void test_checkpoints__members_of_one_archive_are_streams(void **state)
 	size_t len;
 
 	(void)state;
-	object_load(&o, "several");
+	object_load(&o, &dir, "several");
 	text = archives_read(&dir, "several.plain", &len);
 	assert_int_equal(checkpoints_streams(o.cp), 8);
 	check_stream(&o, 1, text, len);
@@ -299,7 +220,7 @@ static void test_checkpoints__a_member_over_4_GiB_is_read_right(void **state)
 	uint64_t seed = 2, start;
 
 	(void)state;
-	object_load(&o, "huge");
+	object_load(&o, &dir, "huge");
 	/* 8,320 spans, or a few more. */
 	assert_true(checkpoints_memory(o.cp) < 8320 * 48);
 	for (int i = 0; i < 60; i++) {
@@ -329,8 +250,9 @@ static void test_checkpoints__damaged_members_are_refused(void **state)
 		struct object o;
 		struct stat st;
 
-		object_open(&o, names[i]);
-		if (build(&o, "bad-index", 1 << 20, NULL, NULL) != -EBADMSG)
+		object_open(&o, &dir, names[i]);
+		if (object_build(&o, "bad-index", 1 << 20, NULL, NULL) !=
+		    -EBADMSG)
 			fail_msg("%s was taken", names[i]);
 		assert_int_equal(fstatat(dir.dirfd, "bad-index", &st, 0), -1);
 		object_close(&o);
@@ -352,8 +274,8 @@ static void test_checkpoints__the_sink_can_stop_the_pass(void **state)
 	struct object o;
 
 	(void)state;
-	object_open(&o, "csv");
-	assert_int_equal(build(&o, "stopped", 1 << 20, refuse, NULL),
+	object_open(&o, &dir, "csv");
+	assert_int_equal(object_build(&o, "stopped", 1 << 20, refuse, NULL),
 			 -ECANCELED);
 	object_close(&o);
 }
@@ -376,7 +298,7 @@ static void test_checkpoints__a_step_does_about_its_budget(void **state)
 	int ret;
 
 	(void)state;
-	object_open(&o, "zeros");
+	object_open(&o, &dir, "zeros");
 	assert_int_equal(checkpoints_builder_create(&b, dir.dirfd, "steps",
 						    o.directory),
 			 0);
@@ -398,16 +320,16 @@ static void test_checkpoints__finish_wants_all_of_the_object(void **state)
 	struct object o;
 
 	(void)state;
-	object_open(&o, "csv");
+	object_open(&o, &dir, "csv");
 	assert_int_equal(checkpoints_builder_create(&b, dir.dirfd, "part",
 						    o.directory),
 			 0);
-	feed_raw(b, o.fd, o.size);
+	object_feed(&o, b, o.size);
 	assert_int_equal(checkpoints_builder_finish(b, &o.id), -EINVAL);
 	checkpoints_builder_free(b);
 	assert_int_equal(
 		checkpoints_builder_create(&b, dir.dirfd, "part", NULL), 0);
-	feed_raw(b, o.fd, o.size - 1);
+	object_feed(&o, b, o.size - 1);
 	assert_int_equal(
 		checkpoints_builder_step(b, o.fd, o.size, 1, NULL, NULL), 0);
 	assert_int_equal(checkpoints_builder_finish(b, &o.id), -EINVAL);
@@ -423,15 +345,15 @@ test_checkpoints__an_object_that_is_no_zip_has_stream_0(void **state)
 	size_t len;
 
 	(void)state;
-	object_open(&o, "csv");
+	object_open(&o, &dir, "csv");
 	close(o.fd);
 	archive_directory_free(o.directory);
 	o.directory = NULL;
 	o.fd = archives_open(&dir, "csv.plain", &o.size);
 	o.id.size = o.size;
 	plain = archives_read(&dir, "csv.plain", &len);
-	assert_int_equal(build(&o, "flat", 1, NULL, NULL), 0);
-	assert_int_equal(checkpoints_load(&o.cp, dir.dirfd, "flat", &o.id), 0);
+	assert_int_equal(object_build(&o, "flat", 1, NULL, NULL), 0);
+	object_use(&o, "flat");
 	assert_int_equal(checkpoints_streams(o.cp), 1);
 	check_stream(&o, 0, plain, len);
 	free(plain);
@@ -471,7 +393,7 @@ static int build_growing(struct object *o, const char *index,
 
 	assert_int_equal(checkpoints_builder_create(&b, dir.dirfd, index, NULL),
 			 0);
-	feed_raw(b, o->fd, o->size);
+	object_feed(o, b, o->size);
 	checkpoints_builder_guess(b, &g->first, g->data_off);
 	while (here < o->size) {
 		here = o->size - here < grow ? o->size : here + grow;
@@ -527,8 +449,9 @@ static void test_checkpoints__an_index_does_not_depend_on_growth(void **state)
 		struct guess g;
 		uint64_t ahead;
 
-		object_open(&o, names[i]);
-		assert_int_equal(build(&o, "index", UINT64_MAX, NULL, NULL), 0);
+		object_open(&o, &dir, names[i]);
+		assert_int_equal(
+			object_build(&o, "index", UINT64_MAX, NULL, NULL), 0);
 		g = right_guess(&o);
 		for (size_t k = 0; k < sizeof(steps) / sizeof(*steps); k++) {
 			assert_int_equal(build_growing(&o, "grown", &g,
@@ -555,8 +478,8 @@ static void test_checkpoints__what_is_not_here_is_not_read(void **state)
 	int err;
 
 	(void)state;
-	object_open(&o, "csv");
-	object_open(&copy, "csv");
+	object_open(&o, &dir, "csv");
+	object_open(&copy, &dir, "csv");
 	g = right_guess(&o);
 	zip = archives_read(&dir, "csv.zip", &len);
 	seen.plain = archives_read(&dir, "csv.plain", &seen.len);
@@ -598,8 +521,8 @@ static void test_checkpoints__wrong_guesses_change_nothing(void **state)
 	uint64_t ahead;
 
 	(void)state;
-	object_open(&o, "csv");
-	assert_int_equal(build(&o, "index", UINT64_MAX, NULL, NULL), 0);
+	object_open(&o, &dir, "csv");
+	assert_int_equal(object_build(&o, "index", UINT64_MAX, NULL, NULL), 0);
 	right = right_guess(&o);
 	for (size_t i = 0; i < 8; i++)
 		g[i] = right;
@@ -638,8 +561,8 @@ static void test_checkpoints__a_guess_may_be_of_another_member(void **state)
 	uint64_t offsets[7], ahead;
 
 	(void)state;
-	object_open(&o, "several");
-	assert_int_equal(build(&o, "index", UINT64_MAX, NULL, NULL), 0);
+	object_open(&o, &dir, "several");
+	assert_int_equal(object_build(&o, "index", UINT64_MAX, NULL, NULL), 0);
 	assert_int_equal(archive_data_offsets(offsets, 7, o.fd, o.size), 0);
 	g.first = o.directory->members[2];
 	g.data_off = offsets[2];
@@ -665,7 +588,7 @@ static void test_checkpoints__damage_waits_for_the_directory(void **state)
 		struct stat st;
 		uint64_t ahead;
 
-		object_open(&o, names[i]);
+		object_open(&o, &dir, names[i]);
 		g = right_guess(&o);
 		if (build_growing(&o, "bad-index", &g, 70000, &ahead) !=
 		    -EBADMSG)
@@ -706,12 +629,12 @@ static void test_checkpoints__a_header_not_found_waits_as_damage(void **state)
 	int err;
 
 	(void)state;
-	object_open(&o, "long-blocks");
+	object_open(&o, &dir, "long-blocks");
 	g = right_guess(&o);
-	assert_int_equal(build(&o, "index", UINT64_MAX, NULL, NULL), 0);
+	assert_int_equal(object_build(&o, "index", UINT64_MAX, NULL, NULL), 0);
 	assert_int_equal(
 		checkpoints_builder_create(&b, dir.dirfd, "grown", NULL), 0);
-	feed_raw(b, o.fd, o.size);
+	object_feed(&o, b, o.size);
 	checkpoints_builder_guess(b, &g.first, g.data_off);
 	headers_read = 0;
 	header_unreadable = true;
@@ -774,7 +697,7 @@ static void test_checkpoints__a_flipped_bit_in_the_index_is_seen(void **state)
 	int fd;
 
 	(void)state;
-	object_load(&o, "csv");
+	object_load(&o, &dir, "csv");
 	plain = archives_read(&dir, "csv.plain", &len);
 	fd = archives_open(&dir, "index", &bits);
 	bits *= 8;
@@ -818,7 +741,7 @@ static void test_checkpoints__a_flipped_bit_in_the_zip_is_seen(void **state)
 	size_t len;
 
 	(void)state;
-	object_load(&o, "csv");
+	object_load(&o, &dir, "csv");
 	plain = archives_read(&dir, "csv.plain", &len);
 	for (int i = 0; i < 100; i++) {
 		uint64_t bit = archives_random(&seed) % (o.size * 8);
@@ -842,7 +765,7 @@ test_checkpoints__a_zip_damaged_before_is_never_admitted(void **state)
 	int refused = 0;
 
 	(void)state;
-	object_open(&o, "csv");
+	object_open(&o, &dir, "csv");
 	seen.plain = archives_read(&dir, "csv.plain", &seen.len);
 	for (int i = 0; i < 60; i++) {
 		/* Below the directory, which is parsed already. */
@@ -851,7 +774,7 @@ test_checkpoints__a_zip_damaged_before_is_never_admitted(void **state)
 		int err;
 
 		flip(o.fd, bit);
-		err = build(&o, "hurt", 1 << 20, count, &all);
+		err = object_build(&o, "hurt", 1 << 20, count, &all);
 		if (err) {
 			assert_int_equal(err, -EBADMSG);
 			refused++;
@@ -873,7 +796,7 @@ static void test_checkpoints__an_index_cut_anywhere_is_refused(void **state)
 	int fd;
 
 	(void)state;
-	object_load(&o, "csv");
+	object_load(&o, &dir, "csv");
 	fd = archives_open(&dir, "index", &size);
 	for (uint64_t len = size; len-- > 0;) {
 		assert_int_equal(ftruncate(fd, (off_t)len), 0);
@@ -894,7 +817,7 @@ static void test_checkpoints__an_index_is_for_one_object(void **state)
 	struct object o;
 
 	(void)state;
-	object_load(&o, "csv");
+	object_load(&o, &dir, "csv");
 	other = o.id;
 	other.sha256[31] ^= 1;
 	assert_int_equal(checkpoints_load(&cp, dir.dirfd, "index", &other),
@@ -914,7 +837,7 @@ static void test_checkpoints__an_object_cut_short_is_seen(void **state)
 	uint64_t start;
 
 	(void)state;
-	object_load(&o, "small-blocks");
+	object_load(&o, &dir, "small-blocks");
 	assert_int_equal(ftruncate(o.fd, (off_t)(o.size / 2)), 0);
 	assert_int_equal(decode_at(&o, 1, 4000000, &start), -EBADMSG);
 	assert_true(decode_at(&o, 1, 0, &start) > 0);
@@ -937,12 +860,13 @@ static void test_checkpoints__an_index_is_the_same_each_time(void **state)
 	struct object o;
 
 	(void)state;
-	object_open(&o, "csv");
+	object_open(&o, &dir, "csv");
 	dirty_stack(0);
-	assert_int_equal(build(&o, "index", UINT64_MAX, NULL, NULL), 0);
+	assert_int_equal(object_build(&o, "index", UINT64_MAX, NULL, NULL), 0);
 	for (uint16_t value = 1; value < 20; value++) {
 		dirty_stack(value);
-		assert_int_equal(build(&o, "again", UINT64_MAX, NULL, NULL), 0);
+		assert_int_equal(
+			object_build(&o, "again", UINT64_MAX, NULL, NULL), 0);
 		assert_same_index(&o, "index", "again");
 	}
 	object_close(&o);
@@ -954,7 +878,7 @@ static void test_checkpoints__the_index_is_small(void **state)
 	struct stat st;
 
 	(void)state;
-	object_load(&o, "csv");
+	object_load(&o, &dir, "csv");
 	assert_int_equal(fstatat(dir.dirfd, "index", &st, 0), 0);
 	assert_true((uint64_t)st.st_size * 100 <= o.size * 4);
 	object_close(&o);
@@ -1014,7 +938,7 @@ static void check_all_in_parts(const char *name, unsigned int stream,
 	struct object o;
 	size_t size, len;
 
-	object_load(&o, name);
+	object_load(&o, &dir, name);
 	plain = archives_read(&dir, plain_name, &size);
 	for (uint64_t off = 0; off < size; off = start + len) {
 		checkpoints_span_at(o.cp, stream, off, &span, &start, &len);
@@ -1039,7 +963,7 @@ static void test_checkpoints__damage_is_seen_in_its_part(void **state)
 	struct object o;
 
 	(void)state;
-	object_load(&o, "csv");
+	object_load(&o, &dir, "csv");
 	assert_int_equal(checkpoints_decoder_create(&d), 0);
 	assert_int_equal(pread(o.fd, &before, 1, (off_t)where), 1);
 	after = before ^ 1;
@@ -1052,61 +976,6 @@ static void test_checkpoints__damage_is_seen_in_its_part(void **state)
 			 -EBADMSG);
 	assert_int_equal(pwrite(o.fd, &before, 1, (off_t)where), 1);
 	checkpoints_decoder_free(d);
-	object_close(&o);
-}
-
-/* ---- several threads ---- */
-
-struct decoder {
-	struct object *o;
-	const unsigned char *plain;
-	size_t len;
-	uint64_t seed;
-	int wrong;
-	pthread_t thread;
-};
-
-static void *decode_many(void *arg)
-{
-	struct decoder *d = arg;
-	unsigned char *buf = malloc(CHECKPOINTS_SPAN);
-
-	for (int i = 0; buf && i < 50; i++) {
-		uint64_t off = archives_random(&d->seed) % d->len, span, start;
-		size_t len;
-
-		checkpoints_span_at(d->o->cp, 1, off, &span, &start, &len);
-		if (spans_decode(d->o->cp, d->o->fd, 1, span, buf, len) !=
-			    (ssize_t)len ||
-		    memcmp(buf, d->plain + start, len))
-			d->wrong++;
-	}
-	free(buf);
-	return NULL;
-}
-
-static void test_checkpoints__threads_share_an_index(void **state)
-{
-	unsigned char *plain;
-	struct decoder d[4];
-	struct object o;
-	size_t len;
-
-	(void)state;
-	object_load(&o, "csv");
-	plain = archives_read(&dir, "csv.plain", &len);
-	for (unsigned int i = 0; i < 4; i++) {
-		d[i] = (struct decoder){
-			.o = &o, .plain = plain, .len = len, .seed = i};
-		assert_int_equal(pthread_create(&d[i].thread, NULL, decode_many,
-						&d[i]),
-				 0);
-	}
-	for (unsigned int i = 0; i < 4; i++) {
-		pthread_join(d[i].thread, NULL);
-		assert_int_equal(d[i].wrong, 0);
-	}
-	free(plain);
 	object_close(&o);
 }
 
@@ -1136,22 +1005,13 @@ static unsigned char *unzip(const char *path, size_t *len)
 static void check_published(const char *path)
 {
 	unsigned char *plain;
-	struct object o = {0};
-	struct stat st;
+	struct object o;
 	size_t len;
 
-	o.fd = open(path, O_RDONLY | O_CLOEXEC);
-	assert_true(o.fd >= 0);
-	assert_int_equal(fstat(o.fd, &st), 0);
-	o.size = o.id.size = (uint64_t)st.st_size;
-	o.span = malloc(CHECKPOINTS_SPAN + GUARD);
-	assert_non_null(o.span);
-	memset(o.span + CHECKPOINTS_SPAN, 0xee, GUARD);
-	assert_int_equal(archive_read_fd(&o.directory, o.fd, o.size), 0);
+	object_open_path(&o, &dir, path);
 	assert_int_equal(archive_csv(o.directory, strrchr(path, '/') + 1), 0);
-	assert_int_equal(build(&o, "published", 1 << 20, NULL, NULL), 0);
-	assert_int_equal(checkpoints_load(&o.cp, dir.dirfd, "published", &o.id),
-			 0);
+	assert_int_equal(object_build(&o, "published", 1 << 20, NULL, NULL), 0);
+	object_use(&o, "published");
 	plain = unzip(path, &len);
 	check_stream(&o, 1, plain, len);
 	free(plain);
@@ -1225,7 +1085,6 @@ int main(void)
 		cmocka_unit_test(test_checkpoints__the_index_is_small),
 		cmocka_unit_test(test_checkpoints__a_span_is_decoded_in_parts),
 		cmocka_unit_test(test_checkpoints__damage_is_seen_in_its_part),
-		cmocka_unit_test(test_checkpoints__threads_share_an_index),
 		cmocka_unit_test(
 			test_checkpoints__published_archives_are_exact),
 	};
