@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -80,6 +81,7 @@ struct mount {
 	struct prune *prune;
 	struct prefill *prefill;
 	bool mounted;
+	int nowhere; /* /dev/null: see disconnect() */
 
 	pthread_t upkeep;
 	bool upkeep_runs;
@@ -505,6 +507,12 @@ static int make_session(struct mount *m)
 	    fuse_opt_add_arg(&args, "-o") || fuse_opt_add_arg(&args, options) ||
 	    (cfg->debug && fuse_opt_add_arg(&args, "-d")))
 		goto out;
+	m->nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+	err = m->nowhere < 0 ? -errno : 0;
+	if (err) {
+		complain("/dev/null: %s", strerror(-err));
+		goto out;
+	}
 	m->session =
 		fuse_session_new(&args, &ops_table, sizeof(ops_table), &m->ops);
 	err = m->session ? 0 : -EINVAL;
@@ -617,6 +625,23 @@ static int serve(struct mount *m)
 	return err < 0 ? err : 0;
 }
 
+/*
+ * Let go who waits: the connection to the kernel ends with its last descriptor.
+ * Not by fuse_session_unmount(), for that frees the descriptor's number a while
+ * before it forgets it, and answers that are still on their way would go into
+ * the file that is opened next. From here on they go nowhere.
+ */
+static void disconnect(struct mount *m)
+{
+	struct pollfd device = {.fd = fuse_session_fd(m->session)};
+
+	/* Unmounted by others, the connection has ended, and libfuse wants to
+	 * see that by the device. */
+	if (poll(&device, 1, 0) == 1 && device.revents & POLLERR)
+		return;
+	dup3(m->nowhere, device.fd, O_CLOEXEC);
+}
+
 /* Readers are let go first; then nothing new begins, what is under way ends,
  * and only then is anything freed. */
 static void take_down(struct mount *m)
@@ -626,7 +651,7 @@ static void take_down(struct mount *m)
 	if (m->prefill)
 		prefill_stop(m->prefill);
 	if (m->mounted)
-		fuse_session_unmount(m->session);
+		disconnect(m);
 	stop_upkeep(m);
 	prune_free(m->prune);
 	if (m->origin)
@@ -640,6 +665,8 @@ static void take_down(struct mount *m)
 	workers_free(m->heavy);
 	workers_free(m->quick);
 	workers_free(m->parked);
+	if (m->mounted)
+		fuse_session_unmount(m->session);
 	if (m->session) {
 		fuse_remove_signal_handlers(m->session);
 		fuse_session_destroy(m->session);
@@ -661,6 +688,8 @@ static void take_down(struct mount *m)
 	log_stop();
 	if (m->log_fd >= 0)
 		close(m->log_fd);
+	if (m->nowhere >= 0)
+		close(m->nowhere);
 }
 
 static void block_signals(sigset_t *before)
@@ -673,7 +702,7 @@ static void block_signals(sigset_t *before)
 
 static int run(struct config *cfg)
 {
-	struct mount m = {.cfg = cfg, .log_fd = -1};
+	struct mount m = {.cfg = cfg, .log_fd = -1, .nowhere = -1};
 	sigset_t before;
 	int err = start_log(&m);
 

@@ -7,6 +7,7 @@ import time
 
 from archives import Tree, klines_key, rows
 from harness import (
+    BUILD,
     SANITIZED,
     alone,
     attr,
@@ -368,6 +369,33 @@ def test_waiting__unmount_ends_who_waits(t):
     assert time.monotonic() - begin < 10
     m.process = None
     assert job.error() is not None
+    m.check_sanitizers()
+
+
+@alone
+def test_waiting__nothing_is_answered_into_another_file(t):
+    """An answer that comes while the mount ends goes nowhere."""
+    other = t.file("other")
+    origin, m, _, _ = slow_folder(t, 1, environment={
+        "LD_PRELOAD": os.path.join(BUILD, "reusefd.so"),
+        "REUSEFD_PATH": other,
+        "REUSEFD_MS": "1500",
+        # A sanitizer wants to be first; the shim does not mind.
+        "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")
+        + ":verify_asan_link_order=0",
+    })
+    origin.rules(
+        {"kind": "object", "key": klines_key(day(0)), "hold": "zip"}
+    )
+    job = t.job(open_and_read, m / f"{FOLDER}/{day(0)}.csv")
+    origin.wait_held(1)
+    m.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    origin.release("zip")
+    assert m.process.wait(15) == 0
+    m.process = None
+    assert job.error() is not None
+    assert os.path.getsize(other) == 0
     m.check_sanitizers()
 
 
