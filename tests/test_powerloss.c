@@ -1,8 +1,8 @@
 /*
  * The store after a loss of power: a workload is stopped at each of its syncs
  * in turn, what the disk would hold is put together in three ways, and a store
- * opened on it must have lost nothing that was committed and serve no wrong
- * byte.
+ * opened on it must have lost nothing that was committed, serve no wrong byte,
+ * and go on with no partial download that is not what it says.
  *
  * Both the workload and the check are this program again, with arguments, so
  * that the shim can be preloaded into them. The workload notes in a file
@@ -31,8 +31,11 @@
 enum { LEN = 30000, SMALL_LEN = 90, VERSIONS = 3 };
 
 static const char *const keys[] = {"a.zip",	"a.zip.CHECKSUM", "d/e/b.zip",
-				   "d/e/c.zip", "d/f/g.zip",	  "q.zip"};
-enum { A, A_CHECKSUM, B, C, G, Q, KEYS };
+				   "d/e/c.zip", "d/f/g.zip",	  "q.zip",
+				   "d/p.zip",	"r.zip"};
+enum { A, A_CHECKSUM, B, C, G, Q, P, R, KEYS };
+
+static const char *const etags[VERSIONS] = {"", "e1", "e2"};
 
 static void *contents(unsigned int key, unsigned int version, size_t *len)
 {
@@ -80,8 +83,7 @@ static void admit(unsigned int key, unsigned int version)
 	void *buf = contents(key, version, &len);
 
 	note('<', key, version);
-	check(admission_admit(w.st, keys[key], version == 1 ? "e1" : "e2", buf,
-			      len) == 0,
+	check(admission_admit(w.st, keys[key], etags[version], buf, len) == 0,
 	      "admit", keys[key]);
 	note('>', key, version);
 	free(buf);
@@ -119,6 +121,32 @@ static void recheck(unsigned int key, unsigned int version)
 	free(buf);
 }
 
+/* Of @version the bytes @from to @to, behind those that are staged. */
+static void write_part(struct store_staging *sg, unsigned int key,
+		       unsigned int version, size_t from, size_t to)
+{
+	struct store_info info;
+	size_t len;
+	unsigned char *buf = contents(key, version, &len);
+
+	admission_info(&info, etags[version], buf, len);
+	check(store_staging_begin(sg, info.etag, len, info.last_modified,
+				  from) == 0 &&
+		      store_staging_write(sg, buf + from,
+					  (to ? to : len) - from) == 0,
+	      "write a part", keys[key]);
+	free(buf);
+}
+
+static void part(unsigned int key, unsigned int version, size_t from, size_t to)
+{
+	struct store_staging *sg;
+
+	check(store_stage(w.st, keys[key], &sg) == 0, "stage", keys[key]);
+	write_part(sg, key, version, from, to);
+	store_staging_close(sg);
+}
+
 static void refuse(unsigned int key)
 {
 	size_t len;
@@ -150,6 +178,22 @@ static void know(void)
 	      "ledger", "k");
 }
 
+/* A download that is left, taken up, and left for another version; and one in
+ * the place of a whole object, whose bytes are on the disk. */
+static void leave_partials(void)
+{
+	struct store_staging *sg;
+
+	part(P, 1, 0, 10000);
+	part(P, 1, 10000, 20000);
+	part(P, 2, 0, 15000);
+	admit(R, 1);
+	note('<', R, 0);
+	check(store_recheck(w.st, keys[R], &sg) == 0, "recheck", keys[R]);
+	write_part(sg, R, 2, 0, 15000);
+	store_staging_close(sg);
+}
+
 /* Any of them may be evicted from here on. */
 static void may_go(void)
 {
@@ -170,6 +214,7 @@ static int workload(const char *dir, const char *notes)
 	admit(A, 2);
 	put(A_CHECKSUM, 2);
 	recheck(B, 1);
+	leave_partials();
 	refuse(Q);
 	store_tick(w.st, time(NULL));
 	admit(Q, 2);
@@ -251,7 +296,7 @@ static void adopt(struct store *st, unsigned int key)
 		void *buf = contents(key, v, &want);
 
 		if (len == want && memcmp(buf, staged, len) == 0) {
-			admission_info(&info, v == 1 ? "e1" : "e2", buf, len);
+			admission_info(&info, etags[v], buf, len);
 			err = admission_commit(sg, &info);
 			check(err == 0, "adopt", keys[key]);
 		}
@@ -284,6 +329,48 @@ static void check_key(struct store *st, unsigned int key,
 	check(e->may_be[v], v ? "an older version" : "lost", keys[key]);
 }
 
+static unsigned int version_named(const char *etag)
+{
+	unsigned int v = VERSIONS - 1;
+
+	while (v > 0 && strcmp(etags[v], etag) != 0)
+		v--;
+	return v;
+}
+
+/*
+ * What is staged is of the version that it says it is, or of none; so to go on
+ * with that version from there gives the whole of it.
+ */
+static void check_partial(struct store *st, unsigned int key)
+{
+	struct store_staging *sg;
+	struct store_object *o;
+	struct store_info info;
+	unsigned char *buf, staged[LEN];
+	unsigned int v;
+	size_t len, n;
+
+	check(store_stage(st, keys[key], &sg) == 0, "stage", keys[key]);
+	v = version_named(store_staging_etag(sg));
+	n = v ? (size_t)store_staging_bytes(sg) : 0;
+	check(v || !*store_staging_etag(sg), "of no version", keys[key]);
+	v = v ? v : 2;
+	buf = contents(key, v, &len);
+	check(n <= len &&
+		      pread(store_staging_fd(sg), staged, n, 0) == (ssize_t)n &&
+		      memcmp(staged, buf, n) == 0,
+	      "a partial of another version", keys[key]);
+	write_part(sg, key, v, n, 0);
+	admission_info(&info, etags[v], buf, len);
+	check(admission_commit(sg, &info) == 0, "commit", keys[key]);
+	store_staging_close(sg);
+	check(store_acquire(st, keys[key], &o) == 0, "acquire", keys[key]);
+	check(version_of(key, o) == v, "wrong bytes", keys[key]);
+	store_release(o);
+	free(buf);
+}
+
 static void on_event(void *arg, const struct store_event *ev)
 {
 	(void)arg;
@@ -307,6 +394,8 @@ static void check_left(const char *dir, const char *notes)
 	check(store_open(&st, &cfg, &holder) == 0, "open", dir);
 	for (unsigned int key = 0; key < KEYS; key++)
 		check_key(st, key, &e[key]);
+	check_partial(st, P);
+	check_partial(st, R);
 	for (int i = 0; i < 5; i++)
 		store_tick(st, time(NULL));
 	store_close(st);

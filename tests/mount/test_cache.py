@@ -143,6 +143,30 @@ def test_cache__partial_of_another_version_is_not_continued(t):
     assert sha256(read(csv_path(m, "2024-01-01"))) == sha256(new)
 
 
+def test_cache__partial_that_lost_its_last_bytes_is_never_served(t):
+    """As file systems leave it that had its size on the disk, not its bytes;
+    what is fetched again is the whole."""
+    size, cut, lost = 5 << 20, 4 << 20, 1 << 20
+    origin, m, csv, key = partly(t, size, cut)
+    partial = f"{m.cache}/staging/{key}.partial"
+    with open(partial, "r+b", buffering=0) as f:
+        assert os.fstat(f.fileno()).st_size == cut
+        f.seek(cut - lost)
+        f.write(bytes(lost))
+    origin.reset()
+    m.start()
+    path = csv_path(m, "2024-01-01")
+    assert sha256(read(path)) == sha256(csv)
+    ranges = [r["range"] for r in origin.control("log")
+              if r["path"].endswith(key)]
+    assert f"bytes={cut}-" in ranges, ranges  # it was believed at first
+    # And the origin is not blamed for it.
+    assert m.events("resumed_download_damaged")
+    m.remount()
+    assert sha256(read(path)) == sha256(csv)
+    assert not os.path.exists(f"{m.cache}/quarantine/{key}")
+
+
 @smoke
 def test_cache__cut_body_is_resumed_within_one_open(t):
     csvs = folder_of(t, 1, 6 << 20)

@@ -2,21 +2,25 @@
 
 import os
 import random
+import shutil
 import time
 
 from archives import Tree, klines_key, rows
 from harness import (
+    attr,
     errno_of,
     limit,
     read,
     sha256,
     sha256_of,
     smoke,
+    wait_until,
 )
 
 FOLDER = "spot/klines/BTCUSDT/1m"
 KILLS = int(os.environ.get("TICKFS_KILLS", "20"))
 SEED = int(os.environ.get("TICKFS_SEED", "1"))
+LOST_MAX = 1 << 20  # the issue's own bound
 
 
 def small(day):
@@ -144,6 +148,93 @@ def test_crash__kills_in_a_mixed_load(t):
 @limit(60 + KILLS * 6)
 def test_crash__kills_while_evicting(t):
     mixed(t, max(1, KILLS // 2), incompressible, 40 << 20, quota="24M")
+
+
+class Interrupted:
+    """One archive that takes a while to come, and a daemon that is killed
+    meanwhile, again and again."""
+
+    DATE, KEY = "2024-01-01", klines_key("2024-01-01")
+    BYTES, SPEED = 12 << 20, 12 << 20
+
+    def __init__(self, t):
+        self.t = t
+        tree = Tree(t.folder("origin"))
+        noise = random.Random(1).randbytes(self.BYTES)
+        self.csv = tree.klines(self.DATE, noise)
+        self.size = os.path.getsize(tree.path(self.KEY))
+        self.origin = t.origin()
+        self.origin.rules({"key": self.KEY, "kind": ["object", "range"],
+                           "throttle": self.SPEED})
+        self.m = t.mount(self.origin)
+        self.rng = random.Random(SEED)
+        self.begin()
+
+    def begin(self):
+        """Nothing has come yet."""
+        self.had = self.sent = self.rounds = 0
+
+    def path(self):
+        return self.m / f"{FOLDER}/{self.DATE}.csv"
+
+    def bodies(self):
+        """(from, bytes) of what the origin has sent of the archive since the
+        last kill, but for the few bytes of its end that tell its size."""
+        found = []
+        for r in self.origin.control("log"):
+            if not r["path"].endswith("/" + self.KEY) or r["kind"] not in (
+                "object", "range"
+            ):
+                continue
+            first = (r["range"] or "bytes=0-").removeprefix("bytes=")
+            if not first.startswith("-"):
+                found.append((int(first.split("-")[0]), int(r["bytes"])))
+        return found
+
+    def go_on(self, patience=None):
+        """Opens it; True if it was killed before it was there."""
+        m = self.m
+        self.origin.reset()
+        self.rounds += 1
+        job = self.t.job(read, self.path())
+        bodies = wait_until(self.bodies, "the archive is asked for")
+        # What had come need not come again, but for the last of it.
+        assert bodies[0][0] >= self.had - LOST_MAX, (bodies, self.had)
+        come = job.done(patience or self.rng.uniform(0.02, 0.4))
+        self.had = int(attr(self.path(), "fetch.bytes_done"))
+        if come or self.had == self.size:
+            assert sha256(job.result()) == sha256(self.csv)
+            self.sent += sum(count for _, count in self.bodies())
+            return False
+        m.kill()
+        job.error()
+        self.sent += sum(count for _, count in self.bodies())
+        m.start()
+        return True
+
+    def check_whole(self):
+        """Of all its bytes, by the origin's own count."""
+        again = self.sent - self.size
+        assert again <= (self.rounds - 1) * LOST_MAX, (again, self.rounds)
+        self.m.unmount()
+        shutil.rmtree(self.m.cache)
+        os.mkdir(self.m.cache, 0o700)
+        self.m.start()
+
+
+@limit(60 + KILLS * 6)
+def test_crash__kills_in_downloads_lose_at_most_a_mib(t):
+    it = Interrupted(t)
+    resumed = 0
+    for _ in range(max(2, KILLS // 3)):
+        while not it.go_on():
+            it.check_whole()
+            it.begin()
+        resumed += it.had > LOST_MAX
+    # They did fall where there was something to lose.
+    assert resumed > 0
+    assert not it.go_on(patience=30)
+    it.check_whole()
 
 
 @smoke

@@ -14,6 +14,7 @@ from harness import (
     drop_page_cache,
     limit,
     read,
+    read_text,
     sha256,
     smoke,
     wait_until,
@@ -169,6 +170,93 @@ def test_waiting__64_reads_delay_no_ready_file(t):
         assert job.result(60) == csv[half : half + 100000]
     for handle in handles:
         os.close(handle)
+
+
+class HeldDisk:
+    """Under the cache; from begin() on each sync waits to be let go."""
+
+    def __init__(self, t):
+        self.gate = t.file("gate")
+        self.log = t.file("syncs")
+        self.passed = 0
+        self.environment = {
+            "LD_PRELOAD": os.path.join(BUILD, "holdsync.so"),
+            "HOLDSYNC_ROOT": t.folder("cache"),
+            "HOLDSYNC_GATE": self.gate,
+            "HOLDSYNC_LOG": self.log,
+            # A sanitizer wants to be first; the shim does not mind.
+            "ASAN_OPTIONS": "verify_asan_link_order=0",
+        }
+
+    def let(self, count):
+        """The first so many, all others wait."""
+        self.passed = count
+        with open(self.gate + ".new", "w", encoding="ascii") as f:
+            f.write(str(count))
+        os.rename(self.gate + ".new", self.gate)
+
+    def begin(self):
+        self.let(0)
+
+    def end(self):
+        os.unlink(self.gate)
+
+    def begun(self):
+        """Paths; which of them wait is a matter of let()."""
+        return [
+            line.split(" ", 2)[2]
+            for line in read_text(self.log).splitlines()
+            if line.startswith("begin ")
+        ]
+
+
+def at_each_sync(t, m, ready, disk, jobs):
+    """While there are jobs, let one sync go after the other and see at each
+    that it holds up nobody else. What waits for the disk waits in every try,
+    what waits for a processor does not."""
+
+    def some_sync_or_the_end():
+        waits = len(disk.begun()) > disk.passed
+        return waits or all(job.done() for job in jobs)
+
+    while True:
+        wait_until(some_sync_or_the_end, "a sync")
+        if all(job.done() for job in jobs):
+            return
+        for tries_left in (2, 1, 0):
+            try:
+                t.job(each_within_bound, m, ready).result(HELD_BOUND)
+                break
+            except AssertionError:
+                if not tries_left:
+                    raise
+        disk.let(disk.passed + 1)
+
+
+@alone
+@smoke
+@limit(120)
+def test_waiting__syncs_of_downloads_delay_nobody(t):
+    count = 6  # more than there are threads of one kind on two processors
+    disk = HeldDisk(t)
+    _, m, ready, csvs = slow_folder(
+        t, count, lambda i: rows(3000, i), environment=disk.environment
+    )
+    paths = [m / f"{FOLDER}/{day(i)}.csv" for i in range(count)]
+    os.listdir(m / FOLDER)
+    m.remount()  # what is cached has to be found again, by the catalog
+    disk.begin()
+    jobs = [t.job(open_and_read, path) for path in paths]
+    at_each_sync(t, m, ready, disk, jobs)
+    disk.end()
+    for job, csv in zip(jobs, csvs):
+        assert job.result() == sha256(csv)
+    # The catalog's log, what was downloaded, its index, and their folders.
+    begun = disk.begun()
+    for what in ("-wal", ".zip.partial", ".zip.index.tmp", ".CHECKSUM.put",
+                 "/staging", f"/objects/{os.path.dirname(klines_key(day(0)))}"):
+        assert any(path.endswith(what) for path in begun), (what, begun)
+    assert len(begun) > 8 * count, begun
 
 
 @alone
