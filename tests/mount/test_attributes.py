@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import re
+import shutil
 import time
 
 from archives import Tree, klines_key, rows
 from harness import (
     TOP,
+    Skip,
     alone,
     attr,
     errno_of,
@@ -232,9 +234,63 @@ def test_attributes__all_listed_are_small(t):
     for path in (m / PATH, m / FOLDER, m.point):
         values = [os.getxattr(path, n) for n in os.listxattr(path)]
         assert sum(map(len, values)) <= 3072
-    run("cp", "-a", m / PATH, t.file("copy"))
-    with open(t.file("copy"), "rb") as f:
-        assert f.read() == read(m / PATH)
+
+
+def disks(t):
+    """Folders to copy to where attributes of users can be kept, and those
+    where not: in that of the tests, mostly on ext4, and on a tmpfs."""
+    kept, not_kept = [], []
+    folders = [t.folder("out"), "/dev/shm/" + os.path.basename(t.tmp)]
+    for folder in folders if os.access("/dev/shm", os.W_OK) else folders[:1]:
+        os.makedirs(folder, exist_ok=True)
+        good = errno_of(os.setxattr, folder, "user.test", b"") is None
+        (kept if good else not_kept).append(folder)
+    return kept, not_kept
+
+
+def check_copied(m, csv, out, *command):
+    """The folder with a file that is in the cache and one that is not."""
+    before = names(m / f"{FOLDER}/2024-01-02.csv")
+    run(*command, m / FOLDER, out)
+    for date in (DATE, "2024-01-02"):
+        path, copy = m / f"{FOLDER}/{date}.csv", f"{out}/1m/{date}.csv"
+        assert read(copy) == read(path), copy
+        for name in ("origin.url", "origin.etag"):
+            assert attr(copy, name) == attr(path, name), copy
+        # Some look at them before they read it.
+        assert before <= names(copy) <= names(path), copy
+    assert read(f"{out}/1m/{DATE}.csv") == csv
+    assert set(ON_FILE) <= names(f"{out}/1m/{DATE}.csv")
+    assert attr(f"{out}/1m/{DATE}.csv", "cache.state") == "verified"
+    assert attr(f"{out}/1m", "listing.files") == "3"
+
+
+def copied(t, *commands):
+    _, m, csv = one(t)
+    read(m / PATH)
+    os.listdir(m / FOLDER)
+    kept, not_kept = disks(t)
+    try:
+        for i, command in enumerate(commands):
+            for folder in kept:
+                out = os.path.join(folder, str(i))
+                os.mkdir(out)
+                check_copied(m, csv, out, *command)
+    finally:
+        for folder in kept + not_kept:
+            shutil.rmtree(folder)
+    if not_kept:
+        raise Skip(f"no attributes of users in {', '.join(not_kept)}")
+
+
+def test_attributes__cp_keeps_them(t):
+    copied(t, ["cp", "-a"], ["cp", "-r", "--preserve=xattr"])
+
+
+def test_attributes__rsync_keeps_them(t):
+    if not shutil.which("rsync"):
+        raise Skip("no rsync")
+    copied(t, ["rsync", "-aX"])
 
 
 @alone
