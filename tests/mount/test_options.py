@@ -1,16 +1,23 @@
 """The program itself: options, becoming a daemon, mount(8), other users."""
 
+import contextlib
+import http.client
+import http.server
 import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
+import types
 
 from archives import Tree, klines_key, rows
 from harness import (
     BUILD,
     Skip,
+    alone,
     attr,
     errno_of,
     limit,
@@ -403,3 +410,102 @@ def test_options__max_read_is_the_largest_request(t):
             mine = [line for line in f if f" {m.point} " in line]
         assert f"max_read={shown}" in mine[0], mine
         assert read(m / PATH) == csv
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Asks one origin, whatever host it is asked for, and keeps the hosts."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            # "GET http://host/path": what a proxy is asked.
+            scheme, _, rest = self.path.partition("://")
+            host, slash, path = rest.partition("/")
+            self.server.asked.append((scheme, host))
+            origin = http.client.HTTPConnection(self.server.origin)
+            origin.request(self.command, slash + path, headers=self.headers)
+            answer = origin.getresponse()
+            body = answer.read()
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name not in ("Content-Length", "Transfer-Encoding"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    def __init__(self, origin):
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        self.origin = origin.url.partition("://")[2]
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.asked = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def hosts(self):
+        asked, self.asked = set(self.asked), []
+        return asked
+
+
+def test_options__proxy_is_asked_for_all_but_no_proxy(t):
+    csv = Tree(t.folder("origin")).klines("2024-01-01")
+    origin = t.origin()
+    proxy = Proxy(origin)
+    # Never resolved here: the domain is kept free for such (RFC 2606).
+    far = types.SimpleNamespace(
+        url="http://files.example",
+        listing="http://lists.example/data.binance.vision",
+    )
+    both = {("http", "files.example"), ("http", "lists.example")}
+
+    def ask(name, **options):
+        m = t.mount(far, name=name, cache="cache-" + name, retries="0",
+                    **options)
+        with contextlib.suppress(OSError):
+            os.listdir(m / os.path.dirname(PATH))
+        return m / PATH
+
+    assert read(ask("given", proxy=proxy.url)) == csv
+    assert proxy.hosts() == both
+    # What curl(1) reads too; the option comes before it.
+    environment = {"http_proxy": proxy.url, "no_proxy": ""}
+    assert read(ask("environment", environment=environment)) == csv
+    assert proxy.hosts() == both
+    path = ask("none", environment=environment, proxy="")
+    assert errno_of(os.stat, path) == "ENETUNREACH"
+    assert proxy.hosts() == set()
+    path = ask("some", proxy=proxy.url, no_proxy="files.example")
+    assert errno_of(os.stat, path) == "ENETUNREACH"
+    assert proxy.hosts() == {("http", "lists.example")}
+
+
+@contextlib.contextmanager
+def deaf_address():
+    """Where no connection is made: nobody accepts, and there is room for no
+    more that wait for it. Linux drops what comes then."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        time.sleep(0.1)
+        yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+
+
+@alone
+def test_options__connect_timeout_ends_a_try(t):
+    with deaf_address() as url:
+        deaf = types.SimpleNamespace(url=url, listing=url + "/lists")
+        for ms in (200, 1000):
+            m = t.mount(deaf, name=f"m{ms}", cache=f"c{ms}", retries="0",
+                        connect_timeout=f"{ms}ms")
+            begin = time.monotonic()
+            assert errno_of(os.stat, m / PATH) == "ENETUNREACH"
+            took = time.monotonic() - begin
+            # Its default is 10 s, that of stall_timeout= 30 s.
+            assert ms / 1000 <= took < ms / 1000 + 5, took
