@@ -188,3 +188,156 @@ def test_quickstart__works_for_an_ordinary_user(t):
     assert sha256_of(home + "/got") == sha256(csv)
     assert read_text(home + "/owner").split() == ["nobody"]
     nothing_left(t)
+
+
+# What `curl` would find: the two hosts that quickstart asks, or what is there
+# in their place. tickfs, when it is to mount the public archive, is not let
+# loose on it.
+CURL = """#!/bin/sh
+for url; do :; done
+case $url in
+https://data.binance.vision/) exit "$WEBSITE" ;;
+https://s3-ap-northeast-1.amazonaws.com/data.binance.vision?*)
+	printf '%s' "$LISTING" ;;
+*) echo "asked for $url" >&2; exit 2 ;;
+esac
+"""
+LISTING = '<?xml version="1.0"?><ListBucketResult></ListBucketResult>'
+TICKFS = """#!/bin/sh
+echo "$*" >"$TICKFS_LOG"
+exit 1
+"""
+
+
+def script(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.chmod(path, 0o755)
+
+
+def test_quickstart__takes_the_public_archive_where_it_answers(t):
+    """Both hosts, and with a listing; anything else makes it the sample."""
+    there = clone(t)
+    how = dict(os.environ, **environment(t, os.environ["PATH"]))
+    script(t.file("bin/curl"), CURL)
+    # Nothing is to be built: neither what is in its place, nor the sample.
+    script(t.file("bin/make"), "#!/bin/sh\n")
+    os.unlink(f"{there}/build/tickfs")
+    script(f"{there}/build/tickfs", TICKFS)
+    os.makedirs(f"{there}/build/quickstart/sample/root")
+    with open(f"{there}/build/quickstart/sample/complete", "wb"):
+        pass
+    how["TICKFS_LOG"] = t.file("options")
+
+    def options(website, listing, *arguments):
+        result = subprocess.run(
+            [f"{there}/scripts/quickstart", *arguments],
+            env=dict(how, WEBSITE=website, LISTING=listing), check=False,
+            capture_output=True, text=True, timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+        for pid in processes_of(there):
+            t.note(pid)
+        installed(t, result.stderr)
+        # It ends there, and undoes what it began.
+        assert "tickfs did not mount" in result.stderr, result.stderr
+        nothing_left(t)
+        return read_text(how["TICKFS_LOG"])
+
+    # No word of any host: its own defaults, and its own cache.
+    public = options("0", LISTING)
+    assert "origin=" not in public and "cache=" not in public, public
+    for website, listing, *arguments in (
+        ("6", LISTING),  # curl: could not resolve host
+        ("0", ""),
+        ("0", "<html>Sign in to this network</html>"),
+        ("0", LISTING, "--sample"),
+    ):
+        given = options(website, listing, *arguments)
+        assert "origin=http://127.0.0.1:" in given, (website, listing, given)
+        assert f"cache={there}/build/quickstart/cache" in given, given
+
+
+# dpkg-query knows what is in a folder; apt-get installs into it.
+DPKG_QUERY = """#!/bin/sh
+for name; do :; done
+[ -e "$HAVE/$name" ] && echo installed
+"""
+APT_CACHE = """#!/bin/sh
+[ ! -e "$LISTS" ] || echo "  Candidate: 1.0"
+"""
+APT_GET = """#!/bin/sh
+echo "$*" >>"$APT_LOG"
+case " $* " in
+*" update "*) : >"$LISTS"; exit 0 ;;
+esac
+[ ! -e "$GONE" ] || { rm "$GONE"; exit 100; }
+while [ "$1" != --no-install-recommends ]; do shift; done
+shift
+for name; do : >"$HAVE/$name"; done
+"""
+SUDO = """#!/bin/sh
+shift
+exec "$@"
+"""
+
+
+def words_of(name):
+    """The packages of one of the lists of scripts/setup."""
+    found = re.search(
+        rf"^{name}_packages='([^']*)'", read_text(f"{TOP}/scripts/setup"), re.M
+    )
+    return [word.partition("=")[0] for word in found[1].split()]
+
+
+def test_quickstart__setup_installs_what_is_missing_and_no_more(t):
+    have = t.folder("have")
+    for name, text in (("dpkg-query", DPKG_QUERY), ("apt-cache", APT_CACHE),
+                       ("apt-get", APT_GET), ("sudo", SUDO)):
+        script(t.file("bin/" + name), text)
+    # Nothing else is on the path but what the script itself needs.
+    for name in ("sh", "env", "id", "mktemp", "rm", "tail", "tr", "grep",
+                 "sed"):
+        os.symlink(shutil.which(name), t.file("bin/" + name))
+    how = {"PATH": t.file("bin"), "HAVE": have, "LISTS": t.file("lists"),
+           "GONE": t.file("gone"), "APT_LOG": t.file("apt"), "TMPDIR": t.tmp}
+
+    def setup(what, status=0):
+        """What apt-get was asked."""
+        result = subprocess.run(
+            [f"{TOP}/scripts/setup", what], env=how, check=False,
+            capture_output=True, text=True, timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+        assert result.returncode == status, result.stderr
+        asked = read_text(how["APT_LOG"]).splitlines()
+        if asked:
+            os.unlink(how["APT_LOG"])
+        return asked
+
+    # A bare machine, whose lists are empty.
+    build = words_of("build")
+    update, install = setup("build")
+    assert update.endswith(" update")
+    assert "--no-install-recommends" in install
+    assert sorted(os.listdir(have)) == sorted(build)
+    assert {"make", "gcc", "libfuse3-dev", "fuse3", "python3"} <= set(build)
+    # What is there is not asked for, not even whether it is there.
+    assert setup("build") == []
+    (install,) = setup("test")
+    assert install.split()[-len(words_of("test")):] == words_of("test")
+    assert setup("test") == []
+    # A program that is on the path stands for its package.
+    os.unlink(have + "/unzip")
+    os.unlink(have + "/zlib1g-dev")
+    os.symlink(shutil.which("true"), t.file("bin/unzip"))
+    (install,) = setup("test")
+    assert install.split()[-2:] == ["--no-install-recommends", "zlib1g-dev"]
+    # Versions that are no longer on the server: the lists anew, once more.
+    os.unlink(have + "/zlib1g-dev")
+    with open(how["GONE"], "wb"):
+        pass
+    first, update, second = setup("test")
+    assert first == second and update.endswith(" update")
+    assert os.path.exists(have + "/zlib1g-dev")
