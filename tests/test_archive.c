@@ -18,7 +18,7 @@ static struct archives dir;
 static int setup(void **state)
 {
 	(void)state;
-	archives_create(&dir, "several lies huge descriptors");
+	archives_create(&dir, "several lies huge sparse descriptors");
 	return 0;
 }
 
@@ -247,6 +247,50 @@ static void test_archive__data_begin_where_local_headers_end(void **state)
 	close(fd);
 }
 
+static void check_sparse(const struct archive_directory *d)
+{
+	const struct archive_member *m = d->members;
+
+	assert_int_equal(d->n, 2);
+	assert_string_equal(m[0].name, "zeros.csv");
+	assert_int_equal(m[0].method, ARCHIVE_METHOD_STORED);
+	assert_int_equal(m[0].size, UINT64_C(9) << 29);
+	assert_int_equal(m[0].csize, UINT64_C(9) << 29);
+	assert_int_equal(m[0].crc32, UINT32_C(0xe90177c6));
+	assert_string_equal(m[1].name, "small.csv");
+	assert_int_equal(m[1].size, 4);
+	assert_int_equal(m[1].csize, 4);
+	assert_int_equal(m[1].crc32, UINT32_C(0x249710c5));
+}
+
+/* The second member and the directory lie where 32 bits do not reach. */
+static void test_archive__offsets_may_pass_4_gib(void **state)
+{
+	/* Local headers, with the name and for zip64 20 bytes more. */
+	const uint64_t first = 30 + 9 + 20;
+	const uint64_t second = first + (UINT64_C(9) << 29) + 30 + 9;
+	struct archive_directory *d;
+	uint64_t offsets[2], size;
+	char text[5] = "";
+	int fd;
+
+	(void)state;
+	assert_int_equal(read_named(&d, "sparse.zip"), 0);
+	check_sparse(d);
+	archive_directory_free(d);
+	assert_int_equal(read_tail(&d, "sparse.zip", ARCHIVE_TAIL_BYTES), 0);
+	check_sparse(d);
+	archive_directory_free(d);
+	fd = archives_open(&dir, "sparse.zip", &size);
+	assert_true(size > UINT64_C(9) << 29);
+	assert_int_equal(archive_data_offsets(offsets, 2, fd, size), 0);
+	assert_int_equal(offsets[0], first);
+	assert_int_equal(offsets[1], second);
+	assert_int_equal(pread(fd, text, 4, (off_t)offsets[1]), 4);
+	assert_string_equal(text, "a,b\n");
+	close(fd);
+}
+
 /* From the first @len bytes of a zip. */
 static int read_head(struct archive_member *m, uint64_t *off, const char *name,
 		     size_t len)
@@ -388,6 +432,7 @@ int main(void)
 		cmocka_unit_test(test_archive__errors_of_the_file_are_kept),
 		cmocka_unit_test(
 			test_archive__data_begin_where_local_headers_end),
+		cmocka_unit_test(test_archive__offsets_may_pass_4_gib),
 		cmocka_unit_test(
 			test_archive__the_first_header_tells_of_its_member),
 		cmocka_unit_test(

@@ -144,6 +144,20 @@ def huge():
                               zip64=True))
 
 
+def sparse():
+    """A member over 4 GiB as it is, and one behind it. Zeros that zipfile is
+    only told of: they take no room on the disk."""
+    size = 9 << 29
+    with zipfile.ZipFile(os.path.join(OUT, "sparse.zip"), "w") as z:
+        zeros = z.open("zeros.csv", "w", force_zip64=True)
+        z.fp.seek(size, os.SEEK_CUR)
+        zeros._file_size = size
+        # head -c 4831838208 /dev/zero | gzip -1 | tail -c 8 | od -tx4
+        zeros._crc = 0xe90177c6
+        zeros.close()
+        z.writestr("small.csv", "a,b\n")
+
+
 def several():
     text = csv(3000, 7)
     put("several.plain", text)
@@ -325,7 +339,7 @@ def compressible():
 
 def main():
     for f in (csv_like, stored, compressible, several, descriptors, layouts,
-              damaged, lies, huge):
+              damaged, lies, huge, sparse):
         if not ONLY or f.__name__ in ONLY:
             f()
 
