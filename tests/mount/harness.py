@@ -310,7 +310,13 @@ class Mount:
     def __init__(self, bench, origin, name="mnt", cache="cache",
                  environment=None, **options):
         self.bench = bench
-        self.environment = environment or {}
+        self.environment = dict(environment or {})
+        if "LD_PRELOAD" in self.environment:
+            # A sanitizer wants to be first; the shims do not mind.
+            self.environment["ASAN_OPTIONS"] = (
+                os.environ.get("ASAN_OPTIONS", "")
+                + ":verify_asan_link_order=0"
+            )
         self.point = bench.folder(name)
         self.cache = bench.folder(cache) if "/" not in cache else cache
         self.log = bench.file(name + ".log")

@@ -184,8 +184,6 @@ class HeldDisk:
             "HOLDSYNC_ROOT": t.folder("cache"),
             "HOLDSYNC_GATE": self.gate,
             "HOLDSYNC_LOG": self.log,
-            # A sanitizer wants to be first; the shim does not mind.
-            "ASAN_OPTIONS": "verify_asan_link_order=0",
         }
 
     def let(self, count):
@@ -468,9 +466,6 @@ def test_waiting__nothing_is_answered_into_another_file(t):
         "LD_PRELOAD": os.path.join(BUILD, "reusefd.so"),
         "REUSEFD_PATH": other,
         "REUSEFD_MS": "1500",
-        # A sanitizer wants to be first; the shim does not mind.
-        "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")
-        + ":verify_asan_link_order=0",
     })
     origin.rules(
         {"kind": "object", "key": klines_key(day(0)), "hold": "zip"}
