@@ -848,22 +848,29 @@ test_pool__a_pinned_beginning_stays_while_the_rest_comes(void **state)
 
 static void test_pool__who_wants_less_is_served_first(void **state)
 {
-	struct reader little, much;
+	struct reader first, little, much;
 	struct pool_span sp;
 	struct fixture f;
 
 	(void)state;
 	begin_whole(&f, 4, 1);
 	index_hold(&f.index, true);
+	reader_init(&first);
 	reader_init(&much);
 	reader_init(&little);
+	/* Keeps the worker from a step as long as the first of them wants. */
+	assert_int_equal(pool_get(f.pool, &f.source, 1, 9 * WHOLE, 1, &sp,
+				  &first.waiter),
+			 0);
+	index_await_steps(&f.index, 1);
 	assert_int_equal(
 		pool_get(f.pool, &f.source, 1, 0, WHOLE, &sp, &much.waiter), 0);
 	assert_int_equal(
 		pool_get(f.pool, &f.source, 1, 0, 1, &sp, &little.waiter), 0);
-	index_allow(&f.index, 1);
+	index_allow(&f.index, 2);
+	assert_int_equal(reader_await(&first), 0);
 	assert_int_equal(reader_await(&little), 0);
-	index_await_steps(&f.index, 2);
+	index_await_steps(&f.index, 3);
 	assert_int_equal(reader_calls(&much), 0);
 	/* And what is there can be had while the worker is at the rest. */
 	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, PIECE, &sp, NULL),
@@ -871,7 +878,7 @@ static void test_pool__who_wants_less_is_served_first(void **state)
 	pool_put(f.pool, &sp, 0);
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&much), 0);
-	assert_int_equal(index_get(&f.index, &f.index.bytes), WHOLE);
+	assert_int_equal(index_get(&f.index, &f.index.bytes), WHOLE + PIECE);
 	end(&f);
 }
 

@@ -1,6 +1,6 @@
 /*
  * The store after a loss of power: a workload is stopped at each of its syncs
- * in turn, what the disk would hold is put together in three ways, and a store
+ * in turn, what the disk would hold is put together in four ways, and a store
  * opened on it must have lost nothing that was committed, serve no wrong byte,
  * and go on with no partial download that is not what it says.
  *
