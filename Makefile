@@ -116,8 +116,8 @@ ASAN  := address,undefined -fno-sanitize-recover=all
 UBSAN := undefined -fno-sanitize-recover=all
 ASAN_MAKE  = +$(MAKE) B=build/asan SANITIZE="-fsanitize=$(ASAN)"
 UBSAN_MAKE = +$(MAKE) B=build/ubsan SANITIZE="-fsanitize=$(UBSAN)"
-TSAN_MAKE  = +TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
-	$(MAKE) B=build/tsan SANITIZE=-fsanitize=thread
+# Why TZ: see scripts/test.
+TSAN_MAKE  = +TZ=UTC $(MAKE) B=build/tsan SANITIZE=-fsanitize=thread
 
 asan: ## unit and mounted tests with AddressSanitizer and UBSan
 	$(ASAN_MAKE) check check-mount
