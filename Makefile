@@ -91,11 +91,11 @@ $(B)/tests/test_folder: private LIBS += -Wl,--wrap=calloc
 $(B)/tests/test_checkpoints: private LIBS += -Wl,--wrap=resume_read_header
 
 # Preloaded into the programs under test: plain C, whatever these are built as.
-$(B)/%.so: tests/shim/%.c $(B)/config
+$(B)/%.so: tests/shim/%.c tests/shim/fd_path.h $(B)/config
 	@mkdir -p $(@D)
 	@$(if $(Q),echo "  LD      $@")
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra \
-		$(WERROR) -O2 -g -fPIC -shared -pthread -o $@ $<
+		$(WERROR) -O2 -g -fPIC -shared -pthread -I. -o $@ $<
 
 tests: $(UNITS) $(SHIMS) ## build the unit tests
 

@@ -10,26 +10,21 @@
 #include <fnmatch.h>
 #include <limits.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "tests/shim/fd_path.h"
 
 static bool is_bad(int fd)
 {
 	const char *file = getenv("BADREAD_SWITCH");
 	const char *what = getenv("BADREAD_PATH");
-	char link[32], path[PATH_MAX];
-	ssize_t n;
+	char path[PATH_MAX];
 
 	if (!file || !what || access(file, F_OK) != 0)
 		return false;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path) - 1);
-	if (n < 0)
-		return false;
-	path[n] = '\0';
-	return fnmatch(what, path, FNM_EXTMATCH) == 0;
+	return fd_path(fd, path) && fnmatch(what, path, FNM_EXTMATCH) == 0;
 }
 
 /* pread64(3) in the end: offsets have 64 bits here, as in the program. */

@@ -23,22 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/shim/fd_path.h"
+
 static atomic_ulong syncs;
 
 static bool below_root(int fd, char path[PATH_MAX])
 {
 	const char *root = getenv("HOLDSYNC_ROOT");
-	size_t len = root ? strlen(root) : 0;
-	char link[32];
-	ssize_t n;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, PATH_MAX - 1);
-	if (!root || n < 0)
-		return false;
-	path[n] = '\0';
-	return strncmp(path, root, len) == 0 &&
-	       (path[len] == '/' || path[len] == '\0');
+	return root && fd_path(fd, path) && path_is_below(path, root);
 }
 
 /* How many may pass; ULONG_MAX where there is no gate. */

@@ -36,6 +36,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/shim/fd_path.h"
+
 enum { EXIT_CODE = 77 };
 
 static const char *root, *state;
@@ -159,20 +161,9 @@ static void remember_all(int fd)
 
 static bool below_root(int fd)
 {
-	char link[64], path[PATH_MAX];
-	size_t len;
-	ssize_t n;
+	char path[PATH_MAX];
 
-	if (!root)
-		return false;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path) - 1);
-	if (n < 0)
-		return false;
-	path[n] = '\0';
-	len = strlen(root);
-	return strncmp(path, root, len) == 0 &&
-	       (path[len] == '/' || path[len] == '\0' || path[len] == ' ');
+	return root && fd_path(fd, path) && path_is_below(path, root);
 }
 
 static int sync_one(int fd, long call)

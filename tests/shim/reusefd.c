@@ -9,12 +9,13 @@
  */
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tests/shim/fd_path.h"
 
 static int open_it(void)
 {
@@ -33,15 +34,9 @@ __attribute__((constructor)) static void begin(void)
 
 static bool is_device(int fd)
 {
-	char link[32], path[32];
-	ssize_t n;
+	char path[PATH_MAX];
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path) - 1);
-	if (n < 0)
-		return false;
-	path[n] = '\0';
-	return strcmp(path, "/dev/fuse") == 0;
+	return fd_path(fd, path) && strcmp(path, "/dev/fuse") == 0;
 }
 
 int close(int fd)
