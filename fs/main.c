@@ -492,6 +492,17 @@ static void fill_ops(struct mount *m)
 	};
 }
 
+static int open_nowhere(struct mount *m)
+{
+	int err;
+
+	m->nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+	err = m->nowhere < 0 ? -errno : 0;
+	if (err)
+		complain("/dev/null: %s", strerror(-err));
+	return err;
+}
+
 static int make_session(struct mount *m)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -507,12 +518,6 @@ static int make_session(struct mount *m)
 	    fuse_opt_add_arg(&args, "-o") || fuse_opt_add_arg(&args, options) ||
 	    (cfg->debug && fuse_opt_add_arg(&args, "-d")))
 		goto out;
-	m->nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
-	err = m->nowhere < 0 ? -errno : 0;
-	if (err) {
-		complain("/dev/null: %s", strerror(-err));
-		goto out;
-	}
 	m->session =
 		fuse_session_new(&args, &ops_table, sizeof(ops_table), &m->ops);
 	err = m->session ? 0 : -EINVAL;
@@ -715,6 +720,8 @@ static int run(struct config *cfg)
 	 * wake for them. */
 	block_signals(&before);
 	err = make_all(&m);
+	if (!err)
+		err = open_nowhere(&m);
 	if (!err)
 		err = make_session(&m);
 	if (!err && fuse_set_signal_handlers(m.session))
