@@ -61,6 +61,9 @@ enum {
 	/* Input that is enough to see what a span uses of its window, unless it
 	 * hardly compresses, and then it is of no use to know. */
 	THIN_IN = 32 << 10,
+	/* Handed to the disk at a time, so that the sync at the end has little
+	 * left to wait for. */
+	WRITE_BACK_BYTES = 1 << 20,
 	/* What a call counts for at least, so that a million of empty members
 	 * or blocks are not done in one step. */
 	CALL_COST = 4096,
@@ -130,8 +133,9 @@ struct checkpoints_builder {
 	bool guessed, awaited;
 	struct archive_member guess;
 	uint64_t guess_off;
-	uint64_t size; /* bytes of the object that are here */
-	uint64_t end;  /* of the temporary file */
+	uint64_t size;	       /* bytes of the object that are here */
+	uint64_t end;	       /* of the temporary file */
+	uint64_t written_back; /* of it */
 	struct index_table streams, spans;
 	/* the member under way */
 	size_t member;
@@ -241,6 +245,13 @@ static int append(struct checkpoints_builder *b, const void *buf, size_t len,
 		return err;
 	*at = b->end;
 	b->end += len;
+	if (b->end - b->written_back >= WRITE_BACK_BYTES) {
+		/* A failure shows at the sync. */
+		(void)sync_file_range(b->fd, (off_t)b->written_back,
+				      (off_t)(b->end - b->written_back),
+				      SYNC_FILE_RANGE_WRITE);
+		b->written_back = b->end;
+	}
 	return 0;
 }
 
@@ -999,6 +1010,7 @@ static int drop_guess(struct checkpoints_builder *b)
 	b->streams.n = INDEX_STREAM_BYTES;
 	b->spans.n = 0;
 	b->end = INDEX_HEADER_BYTES;
+	b->written_back = 0;
 	return ftruncate(b->fd, 0) ? -errno : 0;
 }
 
