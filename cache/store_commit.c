@@ -142,7 +142,7 @@ static int record(struct store *st, const char *key,
  */
 static int sync_staged(struct store_staging *sg)
 {
-	int err = disk_sync_data(sg->fd);
+	int err = sg->sync_err ? sg->sync_err : disk_sync_data(sg->fd);
 
 	if (err)
 		store_staging_discard(sg);

@@ -96,6 +96,7 @@ struct store_staging {
 	uint64_t counted;	  /* in st->staging_bytes */
 	uint64_t reserved;	  /* in st->reserved */
 	uint64_t written_back;	  /* not the writer's, see store.h */
+	int sync_err; /* of bytes that are staged: the kernel says it once */
 };
 
 struct store_census;

@@ -319,7 +319,8 @@ void store_staging_close(struct store_staging *sg)
 	st = sg->st;
 	store_staging_give_back(sg, sg->reserved);
 	if (sg->fd >= 0) {
-		bool empty = fstat(sg->fd, &sb) == 0 && sb.st_size == 0;
+		bool empty = sg->sync_err ||
+			     (fstat(sg->fd, &sb) == 0 && sb.st_size == 0);
 
 		close(sg->fd);
 		disk_unlink(st->staging, sg->index);
@@ -467,6 +468,8 @@ static int cut(struct store_staging *sg, uint64_t from)
 	set_bytes(sg, from);
 	if (sg->written_back > from)
 		sg->written_back = from;
+	if (!from)
+		sg->sync_err = 0;
 	return 0;
 }
 
@@ -517,6 +520,14 @@ void store_staging_write_back(struct store_staging *sg, uint64_t end)
 			      (off_t)(end - sg->written_back),
 			      SYNC_FILE_RANGE_WRITE);
 	sg->written_back = end;
+}
+
+void store_staging_sync_ahead(struct store_staging *sg)
+{
+	int err = disk_sync_data(sg->fd);
+
+	if (err)
+		sg->sync_err = err;
 }
 
 int store_staging_write(struct store_staging *sg, const void *buf, size_t len)

@@ -132,8 +132,10 @@ uint64_t ingest_followed(const struct ingest *in)
 int ingest_digests(struct ingest *in, unsigned char sha256[32],
 		   unsigned char md5[16])
 {
-	/* The rest, while the other half may still be at work. */
-	store_staging_write_back(in->sg, in->followed);
+	/* While the other half may still be at work. A little is as soon synced
+	 * with the commit. */
+	if (in->followed >= WRITE_BACK_BYTES)
+		store_staging_sync_ahead(in->sg);
 	if (!EVP_DigestFinal_ex(in->sha256, sha256, NULL) ||
 	    !EVP_DigestFinal_ex(in->md5, md5, NULL))
 		return -ENOMEM;

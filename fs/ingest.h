@@ -52,7 +52,8 @@ int ingest_follow(struct ingest *in, uint64_t contiguous, uint64_t budget);
 /* Bytes digested so far. */
 uint64_t ingest_followed(const struct ingest *in);
 
-/* Of all bytes followed; call once, after the last. */
+/* Of all bytes followed, which it also has on disk, if they are many; call
+ * once, after the last. Waits for the disk. */
 int ingest_digests(struct ingest *in, unsigned char sha256[32],
 		   unsigned char md5[16]);
 

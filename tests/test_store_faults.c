@@ -374,6 +374,41 @@ static void test_store_faults__evicts_when_the_disk_is_full(void **state)
 	end(p);
 }
 
+/* The kernel tells a failed sync once, and may say yes the next time. */
+static void
+test_store_faults__a_failed_sync_ahead_fails_the_commit(void **state)
+{
+	struct place *p = *state;
+
+	for (int commits = 0; commits < 2; commits++) {
+		struct store_staging *sg;
+		struct store_info info;
+
+		begin(p);
+		admission_info(&info, "e", p->a, LEN);
+		assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
+		assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
+		assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
+		fault.calls = 0;
+		fault.at = 1;
+		fault.for_good = false;
+		fault.err = EIO;
+		store_staging_sync_ahead(sg);
+		fault.err = 0;
+		if (commits)
+			assert_int_equal(admission_commit(sg, &info), -EIO);
+		store_staging_close(sg);
+		assert_int_equal(serves(p, "new.zip", p->a, LEN), 0);
+		/* Nobody goes on from it. */
+		assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
+		assert_int_equal(store_staging_bytes(sg), 0);
+		store_staging_close(sg);
+		assert_int_equal(
+			admission_admit(p->st, "new.zip", "e", p->a, LEN), 0);
+		end(p);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -385,6 +420,7 @@ int main(void)
 		TEST(test_store_faults__a_full_quota_is_a_full_disk),
 		TEST(test_store_faults__a_dead_disk_loses_nothing),
 		TEST(test_store_faults__evicts_when_the_disk_is_full),
+		TEST(test_store_faults__a_failed_sync_ahead_fails_the_commit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
