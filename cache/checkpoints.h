@@ -21,6 +21,7 @@
 #ifndef CACHE_CHECKPOINTS_H
 #define CACHE_CHECKPOINTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -59,9 +60,10 @@ typedef int checkpoints_sink_fn(void *arg, unsigned int stream, uint64_t off,
 /*
  * checkpoints_builder_create() - begin an index in a temporary file.
  *
- * A builder takes about 1.7 MB, and 32 bytes for each span and 4 for each piece
- * of the object that it has passed. One thread may be in _raw() while another
- * is in _guess(), _directory() or _step(); all else is for one at a time.
+ * A builder takes about 2.5 MB, and 32 bytes for each span and 4 for each piece
+ * of the object that it has passed. One thread may be in _raw() or _help()
+ * while another is in _guess(), _directory() or _step(); all else is for one at
+ * a time.
  *
  * @dirfd, @tmp_name: where the growing index lies (created, truncated)
  * @directory: of the archive; must live as long as the builder. NULL for an
@@ -104,6 +106,10 @@ void checkpoints_builder_directory(struct checkpoints_builder *b,
 int checkpoints_builder_step(struct checkpoints_builder *b, int fd,
 			     uint64_t size, uint64_t budget,
 			     checkpoints_sink_fn *sink, void *arg);
+
+/* Takes a piece of work off the thread that is in _step(), on another one, if
+ * there is any: a window, of one tenth of a millisecond. Then true. */
+bool checkpoints_builder_help(struct checkpoints_builder *b);
 
 /* Seals the temporary file: header, tables, checksums, fdatasync. The caller
  * renames it. -EINVAL where not all of the object was seen: all of it by

@@ -21,9 +21,9 @@
  * Each call of the decoder is bounded in input and output, so that a stream
  * that decodes to nothing, or to very much, holds nobody up.
  *
- * What a span needs is written to the temporary file when the span is done;
- * in memory stay 32 bytes a span, and 4 bytes a piece of the object and of the
- * stored member under way.
+ * What a span needs is written to the temporary file when the span and its
+ * window are done (cache/checkpoints_windows.h); in memory stay 32 bytes a
+ * span, and 4 bytes a piece of the object and of the stored member under way.
  */
 #include "cache/checkpoints.h"
 
@@ -37,6 +37,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache/checkpoints_windows.h"
 #include "cache/disk.h"
 #include "cache/index_file.h"
 #include "cache/resume.h"
@@ -58,18 +59,12 @@ enum {
 	/* Input to a decoder that is run again in search of a header. */
 	REPLAY_COARSE = 16384, /* by STEP_FACTOR down to 1 */
 	REPLAY_OUT = 64 << 10,
-	/* Input that is enough to see what a span uses of its window, unless it
-	 * hardly compresses, and then it is of no use to know. */
-	THIN_IN = 32 << 10,
 	/* Handed to the disk at a time, so that the sync at the end has little
 	 * left to wait for. */
 	WRITE_BACK_BYTES = 1 << 20,
 	/* What a call counts for at least, so that a million of empty members
 	 * or blocks are not done in one step. */
 	CALL_COST = 4096,
-	PIECES_PER_SPAN = CHECKPOINTS_SPAN / CHECKPOINTS_PIECE,
-	BLOB_MAX =
-		PIECES_PER_SPAN * 4 + RESUME_PREAMBLE_MAX + RESUME_WINDOW * 2,
 };
 
 _Static_assert(DECODER_HOLDS < CHECKPOINTS_SPAN - HUNT_FROM,
@@ -114,12 +109,8 @@ struct inflater {
 	uint32_t step;
 	unsigned int steps; /* since step changed */
 	unsigned char replay_out[REPLAY_OUT];
-	unsigned char thin_in[THIN_IN];
-	struct resume_room room;
-	unsigned char blob[BLOB_MAX];
-	/* ISA-L 2.30 sets its 16-bit entries by wmemset(3), which at an odd
-	 * address swaps their bytes: matches from before the window. */
-	_Alignas(64) unsigned char level_buf[ISAL_DEF_LVL1_MEDIUM];
+	unsigned char blob[CHECKPOINTS_CRCS + RESUME_PREAMBLE_MAX +
+			   CHECKPOINTS_WINDOW_RAW + CHECKPOINTS_WINDOW_MORE];
 };
 
 struct checkpoints_builder {
@@ -145,6 +136,7 @@ struct checkpoints_builder {
 	uint64_t done;
 	struct piece_crcs stored;
 	struct inflater *inf;
+	struct checkpoints_windows *windows;
 	/* raw bytes of the member in memory: [in_off, in_off + in_len) */
 	unsigned char in[IN_BYTES];
 	uint64_t in_off;
@@ -279,7 +271,7 @@ int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
 	b->directory = directory;
 	b->end = INDEX_HEADER_BYTES;
 	b->tmp_name = strdup(tmp_name);
-	err = b->tmp_name ? 0 : -ENOMEM;
+	err = b->tmp_name ? checkpoints_windows_create(&b->windows) : -ENOMEM;
 	if (!err) /* its place; filled in when all is known */
 		err = index_file_add_stream(&b->streams, &raw);
 	if (err)
@@ -296,6 +288,7 @@ int checkpoints_builder_create(struct checkpoints_builder **out, int dirfd,
 out:
 	/* Whatever lies there is not ours: it was not opened. */
 	index_file_free(&b->streams);
+	checkpoints_windows_free(b->windows);
 	free(b->tmp_name);
 	free(b);
 	return err;
@@ -426,29 +419,6 @@ static void undo_step(struct inflater *inf)
 	inf->pos = inf->before->pos;
 }
 
-/*
- * Compresses the window into @out; 0 if it does not fit, which can't be.
- * Of 32 KiB of aggTrades level 1 makes 7.8 KB in 70 us, level 3 7.9 KB in 190,
- * level 0 10.1 KB in 65.
- */
-static size_t deflate_window(struct inflater *inf, unsigned char *out,
-			     size_t room)
-{
-	struct isal_zstream z;
-
-	isal_deflate_stateless_init(&z);
-	z.hist_bits = 0; /* which it leaves as it was; matches of any reach */
-	z.level = 1;
-	z.level_buf = inf->level_buf;
-	z.level_buf_size = sizeof(inf->level_buf);
-	z.next_in = inf->point.window;
-	z.avail_in = (uint32_t)inf->point.window_len;
-	z.end_of_stream = 1;
-	z.next_out = out;
-	z.avail_out = (uint32_t)room;
-	return isal_deflate_stateless(&z) == COMP_OK ? z.total_out : 0;
-}
-
 /* The CRCs of the pieces in the buffer, and with them the member's so far.
  * Returns where they end. */
 static unsigned char *put_pieces(struct checkpoints_builder *b,
@@ -473,71 +443,118 @@ static unsigned char *put_pieces(struct checkpoints_builder *b,
 	return w;
 }
 
-/* Leaves of the window of the span in the buffer what the span refers to. */
-static int thin_window(struct checkpoints_builder *b, int fd)
+/* The first blob of those whose window is done: the CRCs of the span and the
+ * point it began at. */
+static int write_blob(struct checkpoints_builder *b,
+		      const struct checkpoints_window *job)
 {
-	struct inflater *inf = b->inf;
-	struct resume_point *p = &inf->point;
-	uint64_t left = inf->zpos - p->zoff;
-	size_t n = left < THIN_IN ? (size_t)left : THIN_IN;
+	const struct {
+		const unsigned char *data;
+		size_t len;
+	} parts[] = {
+		{job->crcs, job->crcs_len},
+		{job->point.preamble, job->point.preamble_len},
+		{job->bytes, job->deflated_len},
+	};
+	struct index_span span = job->span;
+	unsigned char *w = b->inf->blob;
+	size_t len;
 	int err;
 
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		memcpy(w, parts[i].data, parts[i].len);
+		w += parts[i].len;
+	}
+	len = (size_t)(w - b->inf->blob);
+	span.blob_len = (uint32_t)len;
+	span.crc = crc32_gzip_refl(0, b->inf->blob, len);
+	err = append(b, b->inf->blob, len, &span.blob_off);
+	return err ? err : index_file_add_span(&b->spans, &span);
+}
+
+/* The first of those whose window is done, or the first of all. 0 where there
+ * is none, 1. */
+static int write_first(struct checkpoints_builder *b, bool of_all)
+{
+	const struct checkpoints_window *job =
+		checkpoints_windows_first(b->windows, of_all);
+	int err;
+
+	if (!job)
+		return 0;
+	err = write_blob(b, job);
+	checkpoints_windows_pop(b->windows);
+	return err ? err : 1;
+}
+
+static int write_rest(struct checkpoints_builder *b)
+{
+	int ret;
+
+	do {
+		ret = write_first(b, true);
+	} while (ret > 0);
+	return ret;
+}
+
+/* What is to be known of the span in the buffer. */
+static int fill_job(struct checkpoints_builder *b, int fd,
+		    struct checkpoints_window *job)
+{
+	const struct inflater *inf = b->inf;
+	const struct resume_point *p = &inf->point;
+	uint64_t left = inf->zpos - p->zoff;
+
+	job->span = (struct index_span){
+		.len = (uint32_t)inf->pos,
+		.zoff = p->zoff,
+		.preamble_len = (uint16_t)p->preamble_len,
+		.skip = (uint8_t)p->skip,
+		.has_window = p->window_len > 0,
+	};
+	job->crcs_len = (size_t)(put_pieces(b, job->crcs) - job->crcs);
+	memcpy(&job->point, p, sizeof(*p));
+	job->raw_len = job->out_len = 0;
 	if (!p->window_len)
 		return 0;
-	err = disk_pread(fd, inf->thin_in, n, b->stream.data_off + p->zoff);
-	if (err)
-		return err;
-	/* The whole window serves as well. */
-	(void)resume_drop_unused(p, inf->thin_in, n, inf->span, inf->pos,
-				 &inf->room);
-	return 0;
+	job->raw_len = left < CHECKPOINTS_WINDOW_RAW ? (size_t)left
+						     : CHECKPOINTS_WINDOW_RAW;
+	job->out_len = inf->pos < RESUME_WINDOW ? inf->pos : RESUME_WINDOW;
+	memcpy(job->out, inf->span, job->out_len);
+	return disk_pread(fd, job->bytes, job->raw_len,
+			  b->stream.data_off + p->zoff);
 }
 
-/* The blob of the span in the buffer: its CRCs and the point it began at. */
-static size_t make_blob(struct checkpoints_builder *b)
+static int next_job(struct checkpoints_builder *b,
+		    struct checkpoints_window **job)
 {
-	struct inflater *inf = b->inf;
-	const struct resume_point *p = &inf->point;
-	unsigned char *w = put_pieces(b, inf->blob);
+	int ret;
 
-	memcpy(w, p->preamble, p->preamble_len);
-	w += p->preamble_len;
-	if (p->window_len) {
-		size_t n = deflate_window(inf, w,
-					  (size_t)(inf->blob + BLOB_MAX - w));
-
-		assert(n > 0);
-		w += n;
-	}
-	return (size_t)(w - inf->blob);
+	do {
+		ret = write_first(b, false);
+	} while (ret > 0);
+	*job = checkpoints_windows_next(b->windows);
+	if (ret < 0 || *job)
+		return ret;
+	ret = write_first(b, true);
+	*job = checkpoints_windows_next(b->windows);
+	return ret < 0 ? ret : 0;
 }
 
-/* The span in the buffer is complete: hand it out, write its blob. */
+/* The span in the buffer is complete: hand it out, and its window on. */
 static int close_span(struct checkpoints_builder *b, int fd,
 		      checkpoints_sink_fn *sink, void *arg)
 {
 	struct inflater *inf = b->inf;
-	struct index_span span = {
-		.len = (uint32_t)inf->pos,
-		.zoff = inf->point.zoff,
-		.preamble_len = (uint16_t)inf->point.preamble_len,
-		.skip = (uint8_t)inf->point.skip,
-		.has_window = inf->point.window_len > 0,
-	};
-	size_t blob_len;
+	struct checkpoints_window *job;
 	int err;
 
-	err = thin_window(b, fd);
-	if (err)
-		return err;
-	blob_len = make_blob(b);
-	span.blob_len = (uint32_t)blob_len;
-	span.crc = crc32_gzip_refl(0, inf->blob, blob_len);
-	err = append(b, inf->blob, blob_len, &span.blob_off);
+	err = next_job(b, &job);
 	if (!err)
-		err = index_file_add_span(&b->spans, &span);
+		err = fill_job(b, fd, job);
 	if (err)
 		return err;
+	checkpoints_windows_put(b->windows);
 	b->stream.spans++;
 	if (sink)
 		err = sink(arg, (unsigned int)b->member + 1, inf->start,
@@ -805,11 +822,14 @@ static int end_deflated(struct checkpoints_builder *b, int fd,
 {
 	struct inflater *inf = b->inf;
 	uint64_t read_ahead = (uint64_t)inf->state.read_in_length / 8;
+	int err = 0;
 
 	if (inf->start + inf->pos != b->stream.size ||
 	    inf->zpos - read_ahead != b->stream.csize)
 		return -EBADMSG;
-	return inf->pos ? close_span(b, fd, sink, arg) : 0;
+	if (inf->pos)
+		err = close_span(b, fd, sink, arg);
+	return err ? err : write_rest(b);
 }
 
 /* In the last span of a member there is nothing to hunt for: on to its end,
@@ -1004,6 +1024,7 @@ void checkpoints_builder_directory(struct checkpoints_builder *b,
 /* To where it began, but for what it has of stream 0. */
 static int drop_guess(struct checkpoints_builder *b)
 {
+	checkpoints_windows_clear(b->windows);
 	b->guessed = false;
 	b->begun = false;
 	b->member = 0;
@@ -1090,7 +1111,19 @@ int checkpoints_builder_step(struct checkpoints_builder *b, int fd,
 	if (ret == -EBADMSG && b->awaited)
 		/* Of the guess, or of the bytes: the directory will tell. */
 		ret = drop_guess(b);
-	return ret == 0 && b->awaited ? -EAGAIN : ret;
+	if (ret == 0 && b->awaited)
+		ret = -EAGAIN;
+	if (ret == -EAGAIN) { /* there is time */
+		int err = write_rest(b);
+
+		ret = err ? err : ret;
+	}
+	return ret;
+}
+
+bool checkpoints_builder_help(struct checkpoints_builder *b)
+{
+	return checkpoints_windows_help(b->windows);
 }
 
 int checkpoints_builder_finish(struct checkpoints_builder *b,
@@ -1135,5 +1168,6 @@ void checkpoints_builder_free(struct checkpoints_builder *b)
 	free(b->raw.crcs);
 	free(b->stored.crcs);
 	free(b->inf);
+	checkpoints_windows_free(b->windows);
 	free(b);
 }

@@ -15,8 +15,8 @@
  *
  * Beside it the decoder, a work of its own on the same workers, does one half
  * of the ingest (fs/ingest.h): from begin_decode() until it has answered as a
- * request does, by a->decode. Until then the runner leaves that half alone, and
- * frees neither it nor the staging.
+ * request does, by a->decode. Until then the runner leaves that half alone but
+ * for ingest_help(), and frees neither it nor the staging.
  */
 #include "fs/admission.h"
 
@@ -39,6 +39,10 @@
 enum {
 	STEP_BYTES = 16 << 20, /* of work before others get their turn */
 	KICK_BYTES = 1 << 20,  /* a download wakes the digests each time */
+	/* The decoder wakes the runner to help each time; it has room for what
+	 * comes of twice as much meanwhile. */
+	HELP_BYTES = 2 << 20,
+	HELPS = 8, /* before others get their turn */
 	CHECKSUM_MAX = 4096,
 	CHANGES_MAX = 3, /* the object may change under us so often */
 };
@@ -86,6 +90,7 @@ struct admission {
 	struct origin_meta meta; /* what is being fetched */
 	uint64_t from;		 /* where the download began */
 	uint64_t kicked_at;	 /* fetch thread only */
+	uint64_t unhelped;	 /* the decoder's */
 	bool doubted; /* bytes were found wrong: other sources are asked */
 	enum { KEEP, REPLACE, DROP } staged; /* when it starts again */
 	bool restarted;			     /* it did */
@@ -375,6 +380,27 @@ static bool answered(struct admission *a, struct asked *q, int *err)
 
 /* ---- the decoder ---- */
 
+static int on_decoded(void *arg, unsigned int stream, uint64_t off,
+		      const void *buf, size_t len)
+{
+	struct admission *a = arg;
+	int err = prefill_bytes(a->fill, stream, off, buf, len);
+
+	a->unhelped += len;
+	if (a->unhelped >= HELP_BYTES) {
+		a->unhelped = 0;
+		kick(a);
+	}
+	return err;
+}
+
+/* The runner, while the decoder is at work. */
+static void help(struct admission *a)
+{
+	for (int i = 0; i < HELPS && ingest_help(a->ingest); i++)
+		;
+}
+
 static void decode(struct work *work)
 {
 	struct admission *a = container_of(work, struct admission, decode_work);
@@ -390,7 +416,7 @@ static void decode(struct work *work)
 	pthread_mutex_unlock(&a->lock);
 	if (!stop)
 		ret = ingest_decode(a->ingest, arrived, whole, STEP_BYTES,
-				    prefill_bytes, a->fill);
+				    on_decoded, a);
 	pthread_mutex_lock(&a->lock);
 	if (ret == 1 || ret == -EAGAIN) {
 		rest_locked(a, &a->decoder, work, ret == 1);
@@ -746,6 +772,7 @@ static bool do_follow(struct admission *a)
 		fail(a, err);
 		return true;
 	}
+	help(a);
 	/* In this order: what arrived before the end is all there is. */
 	here = answered(a, &a->download, &err);
 	pthread_mutex_lock(&a->lock);
@@ -793,8 +820,10 @@ static bool do_index(struct admission *a)
 {
 	int err;
 
-	if (!answered(a, &a->decode, &err))
+	if (!answered(a, &a->decode, &err)) {
+		help(a);
 		return false;
+	}
 	if (blames_archive(err)) {
 		a->evidence.crc = VERDICT_FAILS;
 	} else if (err) {

@@ -124,6 +124,11 @@ int ingest_follow(struct ingest *in, uint64_t contiguous, uint64_t budget)
 	return in->followed < contiguous;
 }
 
+bool ingest_help(struct ingest *in)
+{
+	return checkpoints_builder_help(in->builder);
+}
+
 uint64_t ingest_followed(const struct ingest *in)
 {
 	return in->followed;

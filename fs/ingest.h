@@ -49,6 +49,10 @@ void ingest_free(struct ingest *in);
  */
 int ingest_follow(struct ingest *in, uint64_t contiguous, uint64_t budget);
 
+/* Takes a little work off the other half while that is at it; false where it
+ * has none to give. */
+bool ingest_help(struct ingest *in);
+
 /* Bytes digested so far. */
 uint64_t ingest_followed(const struct ingest *in);
 

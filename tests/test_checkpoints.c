@@ -1,7 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -872,6 +874,58 @@ static void test_checkpoints__an_index_is_the_same_each_time(void **state)
 	object_close(&o);
 }
 
+struct helper {
+	struct checkpoints_builder *b;
+	atomic_bool ends;
+	unsigned int helped;
+};
+
+static void *help(void *arg)
+{
+	struct helper *h = arg;
+
+	while (!atomic_load(&h->ends))
+		h->helped += checkpoints_builder_help(h->b);
+	return NULL;
+}
+
+static void test_checkpoints__help_changes_no_index(void **state)
+{
+	static const char *const names[] = {"csv", "fixed", "stored-blocks"};
+	unsigned int helped = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		struct object o;
+		struct helper h = {0};
+		pthread_t thread;
+		int err;
+
+		object_open(&o, &dir, names[i]);
+		assert_int_equal(
+			object_build(&o, "index", UINT64_MAX, NULL, NULL), 0);
+		assert_int_equal(checkpoints_builder_create(&h.b, dir.dirfd,
+							    "helped",
+							    o.directory),
+				 0);
+		object_feed(&o, h.b, o.size);
+		assert_int_equal(pthread_create(&thread, NULL, help, &h), 0);
+		do
+			err = checkpoints_builder_step(h.b, o.fd, o.size, 1,
+						       NULL, NULL);
+		while (err == 1);
+		atomic_store(&h.ends, true);
+		pthread_join(thread, NULL);
+		helped += h.helped;
+		assert_int_equal(err, 0);
+		assert_int_equal(checkpoints_builder_finish(h.b, &o.id), 0);
+		checkpoints_builder_free(h.b);
+		assert_same_index(&o, "index", "helped");
+		object_close(&o);
+	}
+	assert_true(helped > 0);
+}
+
 static void test_checkpoints__the_index_is_small(void **state)
 {
 	struct object o;
@@ -1082,6 +1136,7 @@ int main(void)
 		cmocka_unit_test(test_checkpoints__an_object_cut_short_is_seen),
 		cmocka_unit_test(
 			test_checkpoints__an_index_is_the_same_each_time),
+		cmocka_unit_test(test_checkpoints__help_changes_no_index),
 		cmocka_unit_test(test_checkpoints__the_index_is_small),
 		cmocka_unit_test(test_checkpoints__a_span_is_decoded_in_parts),
 		cmocka_unit_test(test_checkpoints__damage_is_seen_in_its_part),
