@@ -1,6 +1,7 @@
 #include "fs/prefill.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@ enum {
 	/* Takes the giver 0.12 ms on a free core. There is one for all fills:
 	 * two cores decode half as fast as it makes pages. */
 	BATCH = 256 << 10,
+	/* So far the giver may be behind whoever decodes. */
+	BATCHES = 4,
 };
 
 _Static_assert(BATCH % PAGE == 0, "a batch would end within a page");
@@ -39,31 +42,36 @@ struct batch {
 };
 
 /*
- * What is decoded is copied into one batch while another is with the giver, so
- * that decoding goes on while the kernel makes pages of it.
+ * What is decoded is copied into one batch of a ring while those before it are
+ * with the giver, so that decoding goes on while the kernel makes pages.
  */
 struct prefill_fill {
 	struct prefill *p;
 	unsigned int refs; /* protected by p->lock */
-	/* Whose pages; held. Protected by p->lock, and there while active or
-	 * leaving. */
+	/* Whose pages; held. Protected by p->lock, and there while active. */
 	struct node *node;
-	struct work work; /* the giver's */
+	struct work work; /* the giver's, while any batch is */
 
-	pthread_mutex_t lock; /* all below; given up while waiting */
-	pthread_cond_t changed;
-	bool active;  /* has a node, and takes bytes */
-	bool leaving; /* takes none any more, has the node still */
+	pthread_mutex_t lock; /* all below; also while waiting for the giver */
+	bool active;	      /* has a node */
 	bool ended;
-	bool given;   /* the kernel has bytes of it */
-	bool giving;  /* `with_giver` is the giver's */
-	bool refused; /* by the kernel */
+	bool given; /* the kernel has bytes of it */
 	char etag[NODE_VERSION_MAX], coming[NODE_VERSION_MAX];
 	unsigned int stream;
 	uint64_t size;
 	uint64_t seen; /* of the stream, up to here */
-	struct batch filling, with_giver;
+
+	pthread_mutex_t ring_lock; /* order: the last */
+	pthread_cond_t one_given;
+	/* Batches ever handed over; changed under both locks. The next one lies
+	 * at ring[filled % BATCHES]; so many before it are the giver's. */
+	unsigned int filled;
+	unsigned int with_giver; /* protected by ring_lock */
+	bool refused;		 /* by the kernel; protected by ring_lock */
+	struct batch ring[BATCHES];
 };
+
+_Static_assert(UINT_MAX % BATCHES == BATCHES - 1, "`filled` may wrap");
 
 int prefill_create(struct prefill **out, uint64_t limit)
 {
@@ -173,62 +181,89 @@ static void fill_put(struct prefill_fill *f)
 	pthread_mutex_unlock(&p->lock);
 	if (!gone)
 		return;
-	pthread_cond_destroy(&f->changed);
+	pthread_cond_destroy(&f->one_given);
+	pthread_mutex_destroy(&f->ring_lock);
 	pthread_mutex_destroy(&f->lock);
-	free(f->filling.data);
-	free(f->with_giver.data);
+	for (int i = 0; i < BATCHES; i++)
+		free(f->ring[i].data);
 	free(f);
 }
 
+/* One batch; then other fills have their turn. */
 static void give(struct work *work)
 {
 	struct prefill_fill *f = container_of(work, struct prefill_fill, work);
-	int err = store(f, &f->with_giver);
+	unsigned int i;
+	bool more;
+	int err;
 
-	pthread_mutex_lock(&f->lock);
-	f->giving = false;
+	pthread_mutex_lock(&f->ring_lock);
+	i = (f->filled - f->with_giver) % BATCHES;
+	pthread_mutex_unlock(&f->ring_lock);
+	err = store(f, &f->ring[i]);
+	pthread_mutex_lock(&f->ring_lock);
+	more = --f->with_giver > 0;
 	if (err)
 		f->refused = true;
-	pthread_cond_broadcast(&f->changed);
-	pthread_mutex_unlock(&f->lock);
-	fill_put(f);
+	pthread_cond_signal(&f->one_given);
+	pthread_mutex_unlock(&f->ring_lock);
+	if (more)
+		workers_submit(f->p->giver, work);
+	else
+		fill_put(f);
 }
 
-static void await_giver_locked(struct prefill_fill *f)
+/* Until the giver has no more than @most batches. False where the kernel
+ * refused one. */
+static bool await_giver_locked(struct prefill_fill *f, unsigned int most)
 {
-	while (f->giving)
-		pthread_cond_wait(&f->changed, &f->lock);
+	bool refused;
+
+	pthread_mutex_lock(&f->ring_lock);
+	while (f->with_giver > most)
+		pthread_cond_wait(&f->one_given, &f->ring_lock);
+	refused = f->refused;
+	pthread_mutex_unlock(&f->ring_lock);
+	return !refused;
 }
 
-/* The batch that is filled, once the giver is done with the other. */
-static void hand_over_locked(struct prefill_fill *f)
+static struct batch *filling_locked(struct prefill_fill *f)
+{
+	return &f->ring[f->filled % BATCHES];
+}
+
+/* The batch that is filled; and waits until the next one is free. */
+static bool hand_over_locked(struct prefill_fill *f)
 {
 	struct prefill *p = f->p;
-	struct batch b;
+	bool idle;
 
-	await_giver_locked(f);
-	if (!f->active || !f->filling.len)
-		return;
-	b = f->with_giver;
-	f->with_giver = f->filling;
-	f->filling = b;
-	f->filling.len = 0;
 	/* Pages of an earlier open may be in a pipe or a socket by now: those
 	 * must not be written over. */
 	if (!f->given)
 		invalidate(f);
-	f->given = f->giving = true;
-	pthread_mutex_lock(&p->lock);
-	f->refs++;
-	pthread_mutex_unlock(&p->lock);
-	workers_submit(p->giver, &f->work);
+	f->given = true;
+	pthread_mutex_lock(&f->ring_lock);
+	f->filled++;
+	idle = f->with_giver++ == 0;
+	pthread_mutex_unlock(&f->ring_lock);
+	if (idle) {
+		pthread_mutex_lock(&p->lock);
+		f->refs++;
+		pthread_mutex_unlock(&p->lock);
+		workers_submit(p->giver, &f->work);
+	}
+	if (!await_giver_locked(f, BATCHES - 1))
+		return false;
+	filling_locked(f)->len = 0;
+	return true;
 }
 
 /* What the kernel was given, and was to be given, is gone after this. */
 static void take_back_locked(struct prefill_fill *f)
 {
-	f->filling.len = 0;
-	await_giver_locked(f);
+	await_giver_locked(f, 0);
+	filling_locked(f)->len = 0;
 	if (f->given)
 		invalidate(f);
 	f->given = false;
@@ -236,34 +271,26 @@ static void take_back_locked(struct prefill_fill *f)
 
 /* ---- handles ---- */
 
-/* Lets the node go, with what the kernel has of it or without. Whoever comes
- * meanwhile waits until it is done. */
+/* Lets the node go, with what the kernel has of it or without. */
 static void leave_locked(struct prefill_fill *f, bool keep)
 {
 	struct prefill *p = f->p;
 	struct node *n;
 
-	if (f->active) {
-		f->active = false;
-		f->leaving = true;
-		if (keep)
-			await_giver_locked(f);
-		else
-			take_back_locked(f);
-		f->given = false;
-		f->filling.len = 0;
-		pthread_mutex_lock(&p->lock);
-		n = f->node;
-		f->node = NULL;
-		n->fill = NULL;
-		p->reserved -= f->size;
-		pthread_mutex_unlock(&p->lock);
-		node_forget(n->table, n, 1);
-		f->leaving = false;
-		pthread_cond_broadcast(&f->changed);
-	}
-	while (f->leaving)
-		pthread_cond_wait(&f->changed, &f->lock);
+	if (!f->active)
+		return;
+	f->active = false;
+	if (keep)
+		await_giver_locked(f, 0);
+	else
+		take_back_locked(f);
+	pthread_mutex_lock(&p->lock);
+	n = f->node;
+	f->node = NULL;
+	n->fill = NULL;
+	p->reserved -= f->size;
+	pthread_mutex_unlock(&p->lock);
+	node_forget(n->table, n, 1);
 }
 
 bool prefill_opened(struct prefill *p, struct node *n)
@@ -311,7 +338,8 @@ struct prefill_fill *prefill_fill_create(struct prefill *p)
 	f->refs = 1;
 	f->work.run = give;
 	pthread_mutex_init(&f->lock, NULL);
-	pthread_cond_init(&f->changed, NULL);
+	pthread_mutex_init(&f->ring_lock, NULL);
+	pthread_cond_init(&f->one_given, NULL);
 	return f;
 }
 
@@ -373,7 +401,7 @@ static bool has_room(struct batch *b)
 static bool take_locked(struct prefill_fill *f, uint64_t off,
 			const unsigned char *buf, size_t len)
 {
-	struct batch *b = &f->filling;
+	struct batch *b = filling_locked(f);
 
 	if (b->len && off != b->off + b->len)
 		b->len = 0; /* something was left out */
@@ -387,10 +415,11 @@ static bool take_locked(struct prefill_fill *f, uint64_t off,
 		buf += skip;
 		len -= skip;
 	}
-	while (len && f->active) {
+	while (len) {
 		size_t n = len;
 
-		if (!has_room(&f->filling))
+		b = filling_locked(f);
+		if (!has_room(b))
 			return false;
 		if (!b->len)
 			b->off = off;
@@ -401,9 +430,7 @@ static bool take_locked(struct prefill_fill *f, uint64_t off,
 		off += n;
 		buf += n;
 		len -= n;
-		if (b->len == BATCH || off == f->size)
-			hand_over_locked(f);
-		if (f->refused)
+		if ((b->len == BATCH || off == f->size) && !hand_over_locked(f))
 			return false;
 	}
 	return true;

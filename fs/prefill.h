@@ -21,12 +21,12 @@
  * it wants memory, before those that somebody did.
  *
  * Pages are made by a thread of the mount's own, so that who decodes goes on
- * meanwhile; a fill takes half a MiB for that.
+ * meanwhile; a fill takes a MiB for that.
  *
  * All may be called on any thread. _offer() never waits. The others wait for
- * notices to the kernel: of a batch (an eighth of a millisecond) for each fill
- * under way, or, where pages are dropped, of the file (0.3 ms a MiB). NULL for
- * a fill is fine everywhere: nothing happens.
+ * notices to the kernel: of up to four batches (an eighth of a millisecond
+ * each) of each fill under way, or, where pages are dropped, of the file (0.3
+ * ms a MiB). NULL for a fill is fine everywhere: nothing happens.
  */
 #ifndef FS_PREFILL_H
 #define FS_PREFILL_H

@@ -15,7 +15,12 @@
 #include "fs/node.h"
 #include "fs/prefill.h"
 
-enum { KiB = 1024, SIZE = 600 * KiB + 77, STREAM = 1 };
+enum {
+	KiB = 1024,
+	SIZE = 1500 * KiB + 77,
+	AHEAD = 1000 * KiB, /* at least, of who makes the pages */
+	STREAM = 1,
+};
 
 /* ---- the kernel ---- */
 
@@ -210,6 +215,11 @@ static void test_prefill__begun_again_it_is_given_again(void **state)
 	assert_kernel_has_all(p);
 }
 
+static void a_moment(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+}
+
 static void test_prefill__decoding_goes_on_while_pages_are_made(void **state)
 {
 	struct place *p = *state;
@@ -217,9 +227,30 @@ static void test_prefill__decoding_goes_on_while_pages_are_made(void **state)
 	kernel_hold(true);
 	decode(p, 0, 400 * KiB, 100 * KiB);
 	kernel_await_store();
-	decode(p, 400 * KiB, 500 * KiB, 10 * KiB);
+	decode(p, 400 * KiB, AHEAD, 10 * KiB);
 	kernel_hold(false);
-	decode(p, 500 * KiB, SIZE, 10 * KiB);
+	decode(p, AHEAD, SIZE, 10 * KiB);
+	prefill_end(p->fill, true);
+	assert_kernel_has_all(p);
+}
+
+static void *decode_all(void *arg)
+{
+	decode(arg, 0, SIZE, 100 * KiB);
+	return NULL;
+}
+
+static void test_prefill__decoding_waits_for_pages_far_behind(void **state)
+{
+	struct place *p = *state;
+	pthread_t decoder;
+
+	kernel_hold(true);
+	assert_int_equal(pthread_create(&decoder, NULL, decode_all, p), 0);
+	kernel_await_store();
+	a_moment();
+	kernel_hold(false);
+	pthread_join(decoder, NULL);
 	prefill_end(p->fill, true);
 	assert_kernel_has_all(p);
 }
@@ -250,11 +281,6 @@ static void *stop_it(void *arg)
 
 	prefill_stop(p->prefill);
 	return NULL;
-}
-
-static void a_moment(void)
-{
-	nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
 }
 
 static void test_prefill__another_open_finds_nothing(void **state)
@@ -306,6 +332,7 @@ int main(void)
 		PLACE(test_prefill__nothing_is_left_where_it_does_not_serve),
 		PLACE(test_prefill__begun_again_it_is_given_again),
 		PLACE(test_prefill__decoding_goes_on_while_pages_are_made),
+		PLACE(test_prefill__decoding_waits_for_pages_far_behind),
 		PLACE(test_prefill__what_the_kernel_refuses_ends_it),
 		PLACE(test_prefill__another_open_finds_nothing),
 		PLACE(test_prefill__at_the_end_no_open_keeps_pages),
