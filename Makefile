@@ -18,12 +18,18 @@ V         ?= 0
 Q         := $(if $(filter 0,$(V)),@)
 
 PKGS      := fuse3 inih libcurl libzip libcrypto expat sqlite3 libcjson libisal
+# What pkg-config says is asked for when it is first wanted, and once.
+once       = $(eval $1 := $(shell pkg-config $2))$($1)
+PKG_CFLAGS = $(call once,PKG_CFLAGS,--cflags $(PKGS))
+PKG_LIBS   = $(call once,PKG_LIBS,--libs $(PKGS))
+ORIGIN_LIBS = $(call once,ORIGIN_LIBS,--libs libmicrohttpd libcrypto libcjson)
+UNIT_LIBS  = $(call once,UNIT_LIBS,--libs cmocka libmicrohttpd)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 	-DTICKFS_VERSION='"$(VERSION)"' -I. \
 	-Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wformat=2 -Wvla $(WERROR) \
-	$(shell pkg-config --cflags $(PKGS)) -pthread $(SANITIZE) $(CFLAGS)
-LIBS       = $(shell pkg-config --libs $(PKGS)) -pthread
+	$(PKG_CFLAGS) -pthread $(SANITIZE) $(CFLAGS)
+LIBS       = $(PKG_LIBS) -pthread
 
 MODULES   := $(filter-out fs/main.c,$(wildcard fs/*.c fetch/*.c cache/*.c))
 OBJS      := $(MODULES:%.c=$(B)/%.o)
@@ -78,12 +84,12 @@ $(ORIGIN_LIB): $(ORIGIN_OBJS)
 $(B)/origin: $(B)/tests/origin/main.o $(ORIGIN_LIB)
 	@$(if $(Q),echo "  LD      $@")
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ \
-		$(shell pkg-config --libs libmicrohttpd libcrypto libcjson) -pthread
+		$(ORIGIN_LIBS) -pthread
 
 $(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT) $(LIB) $(ORIGIN_LIB)
 	@$(if $(Q),echo "  LD      $@")
 	$(Q)$(CC) $(SANITIZE) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) \
-		$(shell pkg-config --libs cmocka libmicrohttpd) -lz
+		$(UNIT_LIBS) -lz
 
 # What these tests let fail: sanitizers would not let calloc() be replaced, and
 # no archive is known that makes the other fail.
