@@ -14,7 +14,8 @@
  * drop takes the pages of files from the cache and prints how many stayed.
  * burn reads a file again and again, dropping its pages, until it is killed.
  * opens does openat, fstat past the kernel's cache and close of each name,
- * xattrs one fgetxattr; both print nanoseconds, a line a file. The others
+ * xattrs opens all and then does one fgetxattr of each, so that no other
+ * request is in the way; both print nanoseconds, a line a file. The others
  * print "READER OFFSET LENGTH NANOSECONDS" of each read; several files are
  * read by a thread each.
  *
@@ -35,7 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RANDOM_BLOCK = 4096, BURN_BLOCK = 1 << 20 };
+enum { RANDOM_BLOCK = 4096, BURN_BLOCK = 1 << 20, FILES_MAX = 1000 };
 
 struct target {
 	int fd, plain; /* plain -1: nothing to compare with */
@@ -352,39 +353,70 @@ static uint64_t time_open(int dirfd, const char *name)
 	return now_ns() - begin;
 }
 
-static uint64_t time_xattr(int dirfd, const char *name, const char *attribute)
+static uint64_t time_xattr(int fd, const char *attribute)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
 	char value[256];
-	uint64_t begin, took;
+	uint64_t begin = now_ns();
 
-	if (fd < 0)
-		die("%s: %s", name, strerror(errno));
-	begin = now_ns();
 	if (fgetxattr(fd, attribute, value, sizeof(value)) < 0)
-		die("%s: %s: %s", name, attribute, strerror(errno));
-	took = now_ns() - begin;
-	close(fd);
-	return took;
+		die("%s: %s", attribute, strerror(errno));
+	return now_ns() - begin;
 }
 
-static void each_name(const char *dir, const char *attribute)
+static int open_folder(const char *dir)
 {
 	int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	char *line = NULL;
-	size_t size = 0;
-	ssize_t len;
 
 	if (dirfd < 0)
 		die("%s: %s", dir, strerror(errno));
-	while ((len = getline(&line, &size, stdin)) > 0) {
-		if (line[len - 1] == '\n')
-			line[len - 1] = '\0';
-		printf("%" PRIu64 "\n",
-		       attribute ? time_xattr(dirfd, line, attribute)
-				 : time_open(dirfd, line));
+	return dirfd;
+}
+
+/* The next name of standard input, to be freed; NULL at its end. */
+static char *next_name(void)
+{
+	char *line = NULL;
+	size_t size = 0;
+	ssize_t len = getline(&line, &size, stdin);
+
+	if (len <= 0) {
+		free(line);
+		return NULL;
 	}
-	free(line);
+	line[strcspn(line, "\n")] = '\0';
+	return line;
+}
+
+static void opens(const char *dir)
+{
+	int dirfd = open_folder(dir);
+	char *name;
+
+	while ((name = next_name())) {
+		printf("%" PRIu64 "\n", time_open(dirfd, name));
+		free(name);
+	}
+	close(dirfd);
+}
+
+static void xattrs(const char *dir, const char *attribute)
+{
+	int dirfd = open_folder(dir), fds[FILES_MAX];
+	size_t n = 0;
+	char *name;
+
+	for (; (name = next_name()); n++) {
+		if (n == FILES_MAX)
+			die("more than %d files", FILES_MAX);
+		fds[n] = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+		if (fds[n] < 0)
+			die("%s: %s", name, strerror(errno));
+		free(name);
+	}
+	for (size_t i = 0; i < n; i++)
+		printf("%" PRIu64 "\n", time_xattr(fds[i], attribute));
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
 	close(dirfd);
 }
 
@@ -413,9 +445,9 @@ int main(int argc, char **argv)
 	else if (is(argv, argc, "burn", 1))
 		burn(argv[2]);
 	else if (is(argv, argc, "opens", 1))
-		each_name(argv[2], NULL);
+		opens(argv[2]);
 	else if (is(argv, argc, "xattrs", 2))
-		each_name(argv[2], argv[3]);
+		xattrs(argv[2], argv[3]);
 	else
 		die("see the comment at the top of tests/bench/probe.c");
 	return fflush(stdout) ? 1 : 0;
