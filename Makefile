@@ -95,6 +95,7 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(SUPPORT) $(LIB) $(ORIGIN_LIB)
 # no archive is known that makes the other fail.
 $(B)/tests/test_folder: private LIBS += -Wl,--wrap=calloc
 $(B)/tests/test_checkpoints: private LIBS += -Wl,--wrap=resume_read_header
+$(B)/tests/test_checkpoints_windows: private LIBS += -Wl,--wrap=resume_drop_unused
 
 # Preloaded into the programs under test: plain C, whatever these are built as.
 $(B)/%.so: tests/shim/%.c tests/shim/fd_path.h $(B)/config

@@ -60,7 +60,7 @@ typedef int checkpoints_sink_fn(void *arg, unsigned int stream, uint64_t off,
 /*
  * checkpoints_builder_create() - begin an index in a temporary file.
  *
- * A builder takes about 2.5 MB, and 32 bytes for each span and 4 for each piece
+ * A builder takes about 2.8 MB, and 32 bytes for each span and 4 for each piece
  * of the object that it has passed. One thread may be in _raw() or _help()
  * while another is in _guess(), _directory() or _step(); all else is for one at
  * a time.

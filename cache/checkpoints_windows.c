@@ -95,15 +95,15 @@ static bool work_locked(struct checkpoints_windows *w, struct tools *tools)
 	struct checkpoints_window *job = NULL;
 
 	for (size_t i = 0; i < w->n && !job; i++)
-		if (at_locked(w, i)->state == WINDOW_READY)
+		if (at_locked(w, i)->state == CHECKPOINTS_READY)
 			job = at_locked(w, i);
 	if (!job)
 		return false;
-	job->state = WINDOW_BUSY;
+	job->state = CHECKPOINTS_BUSY;
 	pthread_mutex_unlock(&w->lock);
 	do_job(job, tools);
 	pthread_mutex_lock(&w->lock);
-	job->state = WINDOW_DONE;
+	job->state = CHECKPOINTS_DONE;
 	pthread_cond_signal(&w->done);
 	return true;
 }
@@ -123,7 +123,7 @@ checkpoints_windows_next(struct checkpoints_windows *w)
 void checkpoints_windows_put(struct checkpoints_windows *w)
 {
 	pthread_mutex_lock(&w->lock);
-	at_locked(w, w->n++)->state = WINDOW_READY;
+	at_locked(w, w->n++)->state = CHECKPOINTS_READY;
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -135,10 +135,10 @@ checkpoints_windows_first(struct checkpoints_windows *w, bool of_all)
 	pthread_mutex_lock(&w->lock);
 	if (w->n)
 		job = at_locked(w, 0);
-	while (job && of_all && job->state != WINDOW_DONE)
+	while (job && of_all && job->state != CHECKPOINTS_DONE)
 		if (!work_locked(w, &w->own))
 			pthread_cond_wait(&w->done, &w->lock);
-	if (job && job->state != WINDOW_DONE)
+	if (job && job->state != CHECKPOINTS_DONE)
 		job = NULL;
 	pthread_mutex_unlock(&w->lock);
 	return job;
@@ -147,7 +147,7 @@ checkpoints_windows_first(struct checkpoints_windows *w, bool of_all)
 void checkpoints_windows_pop(struct checkpoints_windows *w)
 {
 	pthread_mutex_lock(&w->lock);
-	assert(w->n && at_locked(w, 0)->state == WINDOW_DONE);
+	assert(w->n && at_locked(w, 0)->state == CHECKPOINTS_DONE);
 	w->first = (w->first + 1) % CHECKPOINTS_WINDOWS;
 	w->n--;
 	pthread_mutex_unlock(&w->lock);
@@ -157,7 +157,7 @@ void checkpoints_windows_clear(struct checkpoints_windows *w)
 {
 	pthread_mutex_lock(&w->lock);
 	for (size_t i = 0; i < w->n; i++)
-		while (at_locked(w, i)->state == WINDOW_BUSY)
+		while (at_locked(w, i)->state == CHECKPOINTS_BUSY)
 			pthread_cond_wait(&w->done, &w->lock);
 	w->n = 0;
 	pthread_mutex_unlock(&w->lock);

@@ -4,8 +4,9 @@
  * in which they came.
  *
  * A ring of CHECKPOINTS_WINDOWS jobs. The thread of the pass fills them in and
- * takes them out; where the ring is full, and at the end, it does one itself,
- * and so waits for no more than the one job that the other thread has in hand.
+ * takes them out; where the ring is full, where it has to wait for more bytes
+ * and at the end it does some itself, and so waits for no more than the one job
+ * that the other thread has in hand.
  * What becomes of a window does not depend on who does it.
  */
 #ifndef CACHE_CHECKPOINTS_WINDOWS_H
@@ -40,11 +41,16 @@ struct checkpoints_window {
 	/* Done: the window, deflated; before, the raw bytes. */
 	unsigned char bytes[CHECKPOINTS_WINDOW_RAW + CHECKPOINTS_WINDOW_MORE];
 	size_t deflated_len; /* 0 where there is no window */
-	enum { WINDOW_READY, WINDOW_BUSY, WINDOW_DONE } state; /* the ring's */
+	enum {
+		CHECKPOINTS_READY,
+		CHECKPOINTS_BUSY,
+		CHECKPOINTS_DONE,
+	} state; /* the ring's */
 };
 
 struct checkpoints_windows;
 
+/* 0, -ENOMEM. */
 int checkpoints_windows_create(struct checkpoints_windows **out);
 void checkpoints_windows_free(struct checkpoints_windows *w);
 
@@ -61,7 +67,7 @@ struct checkpoints_window *
 checkpoints_windows_first(struct checkpoints_windows *w, bool of_all);
 void checkpoints_windows_pop(struct checkpoints_windows *w);
 
-/* Forgets all that are in. */
+/* Forgets all that are in; waits for the one the other thread has in hand. */
 void checkpoints_windows_clear(struct checkpoints_windows *w);
 
 /* ---- the other thread ---- */

@@ -200,9 +200,9 @@ int store_staging_write(struct store_staging *sg, const void *buf, size_t len);
  * little left to sync. May wait where the disk is behind. The one call that may
  * be made while another thread is in store_staging_write(). */
 void store_staging_write_back(struct store_staging *sg, uint64_t end);
-/* Waits until all that is staged is on disk, so that a commit need not. Not
+/* Waits until what was downloaded is on disk, so that a commit need not. Not
  * while another thread is in store_staging_write(), but while others read. The
- * commit tells a failure, and after one nothing of it is kept. */
+ * commit tells a failure, and after one nobody goes on from what is staged. */
 void store_staging_sync_ahead(struct store_staging *sg);
 /* Drops all bytes. */
 int store_staging_discard(struct store_staging *sg);

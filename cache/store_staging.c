@@ -3,7 +3,8 @@
  *
  *   staged --begin--> being written --commit--> objects/
  *      ^                  |    '--quarantine--> quarantine/
- *      '-- close: the bytes stay, with what they belong to in the sidecar
+ *      '-- close: the bytes stay, with what they belong to in the sidecar,
+ *          or after a failed sync with none
  *   objects/ --recheck--> staged --put back--> objects/
  *
  * A sidecar never names a version its partial does not hold bytes of: it is
@@ -319,8 +320,7 @@ void store_staging_close(struct store_staging *sg)
 	st = sg->st;
 	store_staging_give_back(sg, sg->reserved);
 	if (sg->fd >= 0) {
-		bool empty = sg->sync_err ||
-			     (fstat(sg->fd, &sb) == 0 && sb.st_size == 0);
+		bool empty = fstat(sg->fd, &sb) == 0 && sb.st_size == 0;
 
 		close(sg->fd);
 		disk_unlink(st->staging, sg->index);
@@ -524,10 +524,17 @@ void store_staging_write_back(struct store_staging *sg, uint64_t end)
 
 void store_staging_sync_ahead(struct store_staging *sg)
 {
-	int err = disk_sync_data(sg->fd);
+	int err;
 
-	if (err)
-		sg->sync_err = err;
+	if (sg->is_object)
+		return; /* it may be put back, and was synced as it came */
+	err = disk_sync_data(sg->fd);
+	if (!err)
+		return;
+	sg->sync_err = err;
+	/* Whoever comes later, and be it after a crash, can't tell what these
+	 * bytes are of. */
+	disk_unlink(sg->st->staging, sg->sidecar);
 }
 
 int store_staging_write(struct store_staging *sg, const void *buf, size_t len)

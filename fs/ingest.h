@@ -56,8 +56,8 @@ bool ingest_help(struct ingest *in);
 /* Bytes digested so far. */
 uint64_t ingest_followed(const struct ingest *in);
 
-/* Of all bytes followed, which it also has on disk, if they are many; call
- * once, after the last. Waits for the disk. */
+/* Of all bytes followed, which it also has synced, if they are many; call once,
+ * after the last. Waits for the disk, whose failure the commit tells. */
 int ingest_digests(struct ingest *in, unsigned char sha256[32],
 		   unsigned char md5[16]);
 

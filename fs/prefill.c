@@ -48,12 +48,15 @@ struct batch {
 struct prefill_fill {
 	struct prefill *p;
 	unsigned int refs; /* protected by p->lock */
-	/* Whose pages; held. Protected by p->lock, and there while active. */
+	/* Whose pages; held. Protected by p->lock, and there while active or
+	 * while a batch is the giver's. */
 	struct node *node;
 	struct work work; /* the giver's, while any batch is */
 
-	pthread_mutex_t lock; /* all below; also while waiting for the giver */
-	bool active;	      /* has a node */
+	/* Protects what follows up to the ring; held also while waiting for
+	 * the giver. */
+	pthread_mutex_t lock;
+	bool active; /* has a node */
 	bool ended;
 	bool given; /* the kernel has bytes of it */
 	char etag[NODE_VERSION_MAX], coming[NODE_VERSION_MAX];
@@ -262,6 +265,12 @@ static bool hand_over_locked(struct prefill_fill *f)
 /* What the kernel was given, and was to be given, is gone after this. */
 static void take_back_locked(struct prefill_fill *f)
 {
+	pthread_mutex_lock(&f->ring_lock);
+	if (f->with_giver > 1) { /* all but the one in hand */
+		f->filled -= f->with_giver - 1;
+		f->with_giver = 1;
+	}
+	pthread_mutex_unlock(&f->ring_lock);
 	await_giver_locked(f, 0);
 	filling_locked(f)->len = 0;
 	if (f->given)

@@ -36,8 +36,9 @@ struct supply_config {
 	struct workers *heavy;	 /* digests, decode, commit */
 	struct prefill *prefill; /* may be NULL */
 	struct budget *budget;	 /* likewise */
-	/* Downloads under way at once, each of INGEST_BYTES (fs/ingest.h); of
-	 * those that get no bytes up to three times as many more. */
+	/* Downloads under way at once, each of INGEST_BYTES (fs/ingest.h) and
+	 * a MiB of the fill (fs/prefill.h); of those that get no bytes up to
+	 * three times as many more. */
 	unsigned int admissions;
 	const char *run_id;
 	bool lenient, offline, has_mirror;

@@ -28,25 +28,39 @@
 
 /* Writes to an index that grows fail with this, if it is not 0. */
 static atomic_int index_error;
+/* The next sync of a download fails with this, if it is not 0. */
+static atomic_int sync_error;
 
-/* Stands in front of the C library's. */
-ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
+static bool name_ends(int fd, const char *end)
 {
 	char link[32], path[PATH_MAX];
-	ssize_t n = 0;
+	ssize_t n;
 
-	if (atomic_load(&index_error)) {
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		n = readlink(link, path, sizeof(path) - 1);
-	}
-	if (n > 0) {
-		path[n] = '\0';
-		if (strstr(path, ".index.tmp")) {
-			errno = atomic_load(&index_error);
-			return -1;
-		}
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = '\0';
+	return n > (ssize_t)strlen(end) &&
+	       strcmp(path + n - strlen(end), end) == 0;
+}
+
+/* These stand in front of the C library's. */
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	if (atomic_load(&index_error) && name_ends(fd, ".index.tmp")) {
+		errno = atomic_load(&index_error);
+		return -1;
 	}
 	return syscall(SYS_pwrite64, fd, buf, len, off);
+}
+
+int fdatasync(int fd)
+{
+	if (atomic_load(&sync_error) && name_ends(fd, ".partial")) {
+		errno = atomic_exchange(&sync_error, 0);
+		return -1;
+	}
+	return (int)syscall(SYS_fdatasync, fd);
 }
 
 struct subject {
@@ -311,6 +325,32 @@ static void test_admission__large_plain_object_gets_an_index(void **state)
 		checkpoints_stream_size(store_object_index(o), 0, &size), 0);
 	assert_int_equal(size, STORE_SMALL_MAX + 1);
 	assert_true(fs_same(o, text, STORE_SMALL_MAX + 1));
+	store_release(o);
+	subject_end(&s);
+	free(text);
+}
+
+/* So large that it is synced before it is judged. The kernel tells once. */
+static void test_admission__what_failed_to_sync_comes_anew(void **state)
+{
+	enum { LEN = 9 << 20 };
+	struct fs_bench *b = *state;
+	struct subject s;
+	struct store_object *o;
+	size_t len;
+	char *text = fs_rows(7, 400000, &len);
+
+	assert_true(len > LEN);
+	fs_publish(b, PLAIN, text, LEN);
+	subject_begin(&s, b, NULL);
+	atomic_store(&sync_error, EIO);
+	assert_int_equal(admit(&s, PLAIN), -EIO);
+	assert_int_equal(atomic_load(&sync_error), 0);
+	assert_int_equal(store_acquire(b->store, PLAIN, &o), -ENOENT);
+	assert_int_equal(admit(&s, PLAIN), 0);
+	assert_int_equal(fs_requests(b, PLAIN).ranges, 0);
+	assert_int_equal(store_acquire(b->store, PLAIN, &o), 0);
+	assert_true(fs_same(o, text, LEN));
 	store_release(o);
 	subject_end(&s);
 	free(text);
@@ -1127,6 +1167,7 @@ int main(void)
 		BENCH(test_admission__plain_object_needs_no_checksum),
 		BENCH(test_admission__empty_plain_object_is_one),
 		BENCH(test_admission__large_plain_object_gets_an_index),
+		BENCH(test_admission__what_failed_to_sync_comes_anew),
 		BENCH(test_admission__stale_checksum_is_refused_when_strict),
 		BENCH(test_admission__stale_checksum_is_served_if_lenient),
 		BENCH(test_admission__stale_checksum_in_a_cache_on_the_way),

@@ -399,14 +399,63 @@ test_store_faults__a_failed_sync_ahead_fails_the_commit(void **state)
 			assert_int_equal(admission_commit(sg, &info), -EIO);
 		store_staging_close(sg);
 		assert_int_equal(serves(p, "new.zip", p->a, LEN), 0);
-		/* Nobody goes on from it. */
+		/* Nobody goes on from it: of what it is a part is not known. */
 		assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
-		assert_int_equal(store_staging_bytes(sg), 0);
+		assert_string_equal(store_staging_etag(sg), "");
 		store_staging_close(sg);
 		assert_int_equal(
 			admission_admit(p->st, "new.zip", "e", p->a, LEN), 0);
 		end(p);
 	}
+}
+
+/* What comes in its place has nothing to do with it, in the same staging. */
+static void test_store_faults__a_failed_sync_ahead_ends_with_its_bytes(void **s)
+{
+	struct place *p = *s;
+	struct store_staging *sg;
+	struct store_info info;
+
+	begin(p);
+	admission_info(&info, "e", p->a, LEN);
+	assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
+	assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
+	assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
+	fault.calls = 0;
+	fault.at = 1;
+	fault.for_good = false;
+	fault.err = EIO;
+	store_staging_sync_ahead(sg);
+	fault.err = 0;
+	assert_int_equal(store_staging_discard(sg), 0);
+	assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
+	assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
+	store_staging_sync_ahead(sg);
+	assert_int_equal(admission_commit(sg, &info), 0);
+	store_staging_close(sg);
+	assert_int_equal(serves(p, "new.zip", p->a, LEN), 1);
+	end(p);
+}
+
+/* What a recheck looks at is not lost by looking. */
+static void test_store_faults__no_sync_ahead_of_a_cached_object(void **state)
+{
+	struct place *p = *state;
+	struct store_staging *sg;
+
+	begin(p);
+	assert_int_equal(admission_admit(p->st, "new.zip", "e", p->a, LEN), 0);
+	assert_int_equal(store_recheck(p->st, "new.zip", &sg), 0);
+	fault.calls = 0;
+	fault.at = 1;
+	fault.for_good = true;
+	fault.err = EIO;
+	store_staging_sync_ahead(sg);
+	fault.err = 0;
+	assert_int_equal(fault.calls, 0);
+	assert_int_equal(store_staging_put_back(sg), 0);
+	store_staging_close(sg);
+	end(p);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -421,6 +470,8 @@ int main(void)
 		TEST(test_store_faults__a_dead_disk_loses_nothing),
 		TEST(test_store_faults__evicts_when_the_disk_is_full),
 		TEST(test_store_faults__a_failed_sync_ahead_fails_the_commit),
+		TEST(test_store_faults__a_failed_sync_ahead_ends_with_its_bytes),
+		TEST(test_store_faults__no_sync_ahead_of_a_cached_object),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
