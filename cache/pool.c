@@ -345,8 +345,10 @@ static struct slot *take_ahead_locked(struct pool *p)
 		if (!unmet_locked(p, w, &k, &s))
 			continue;
 		if (!s) {
-			ptrdiff_t i = pool_policy_ahead(p->views, p->n,
-							p->clock, p->assigned);
+			ptrdiff_t i = pool_policy_ahead(
+				p->views, p->n,
+				pool_readahead_readers(&p->readahead), p->clock,
+				p->assigned);
 
 			p->readahead_stuck = i < 0;
 			if (i < 0)
@@ -657,7 +659,8 @@ static int starve_locked(struct pool *p, const struct key *k, size_t need,
 	return 0;
 }
 
-/* What was decoded ahead counts as such no more. */
+/* What was decoded ahead counts as such no more: it was given to a reader, or
+ * one waits for it. */
 static void asked_for_locked(struct pool *p, struct slot *s)
 {
 	if (!view_of(p, s)->ahead)
@@ -691,7 +694,6 @@ static int get_locked(struct pool *p, const struct key *k, size_t need,
 
 	if (s && s->filled >= need) {
 		pin_locked(p, s, out);
-		asked_for_locked(p, s);
 		return 1;
 	}
 	s = slot_to_fill_locked(p, k, s);
@@ -708,22 +710,34 @@ static int get_locked(struct pool *p, const struct key *k, size_t need,
 	return w ? 0 : -EAGAIN;
 }
 
+/* The span of @stream that holds @off, and how much of it is needed for @want
+ * bytes from there. */
+static int locate(struct pool_source *s, unsigned int stream, uint64_t off,
+		  size_t want, struct key *k, size_t *need)
+{
+	uint64_t size;
+	int ret = checkpoints_stream_size(s->index, stream, &size);
+	size_t at;
+
+	if (ret)
+		return ret;
+	if (!key_at(s, stream, off, k))
+		return -EINVAL;
+	at = (size_t)(off - k->start);
+	*need = want < k->len - at ? at + want : k->len;
+	return 0;
+}
+
 int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
 	     uint64_t off, size_t want, struct pool_span *out,
 	     struct pool_waiter *w)
 {
-	uint64_t size;
-	size_t need;
 	struct key k;
-	int ret;
+	size_t need;
+	int ret = locate(s, stream, off, want, &k, &need);
 
-	ret = checkpoints_stream_size(s->index, stream, &size);
 	if (ret)
 		return ret;
-	if (!key_at(s, stream, off, &k))
-		return -EINVAL;
-	need = (size_t)(off - k.start);
-	need = want < k.len - need ? need + want : k.len;
 	if (w)
 		w->priv.list = NULL;
 	pthread_mutex_lock(&p->lock);
@@ -732,12 +746,34 @@ int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
 	return ret;
 }
 
+int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
+	      uint64_t off, size_t want, struct pool_span *out)
+{
+	struct slot *slot;
+	struct key k;
+	size_t need;
+	int ret = locate(s, stream, off, want, &k, &need);
+
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&p->lock);
+	slot = find_locked(p, &k);
+	if (slot && slot->filled >= need)
+		pin_locked(p, slot, out);
+	else
+		ret = -EAGAIN;
+	pthread_mutex_unlock(&p->lock);
+	return ret ? ret : 1;
+}
+
 void pool_put(struct pool *p, struct pool_span *span, size_t given)
 {
 	struct slot *s = span->slot;
 
 	pthread_mutex_lock(&p->lock);
 	s->given += given;
+	if (given)
+		asked_for_locked(p, s);
 	if (s->given >= s->key.len)
 		view_of(p, s)->spent = true;
 	unref_locked(p, s);
@@ -892,6 +928,7 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 {
 	memset(out, 0, sizeof(*out));
 	pthread_mutex_lock(&p->lock);
+	out->workers = p->n_workers;
 	out->slots = p->n;
 	for (size_t i = 0; i < p->n; i++) {
 		out->used += p->views[i].state != POOL_SLOT_EMPTY;

@@ -86,6 +86,10 @@ void pool_free(struct pool *p);
 int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
 	     uint64_t off, size_t want, struct pool_span *out,
 	     struct pool_waiter *w);
+/* The same where it is there, and pool_get() would decode nothing; else
+ * -EAGAIN, and nothing is begun. */
+int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
+	      uint64_t off, size_t want, struct pool_span *out);
 /* @given: bytes of it that were handed to a reader. Once they come to all of
  * the span, its slot is the first to be used for another. */
 void pool_put(struct pool *p, struct pool_span *span, size_t given);
@@ -117,6 +121,7 @@ void pool_source_close(struct pool *p, struct pool_source *s);
 bool pool_source_closes_at_once(struct pool *p, const struct pool_source *s);
 
 struct pool_stats {
+	unsigned int workers;
 	size_t slots, used, pinned;
 	uint64_t hits;	  /* spans asked for and there */
 	uint64_t decodes; /* spans begun, those ahead included */

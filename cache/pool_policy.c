@@ -2,6 +2,10 @@
 
 #include <string.h>
 
+/* A reader that made none of so many was overtaken by each other one of them
+ * four times: it has stopped. */
+enum { RECENT_WISHES = 4 * READAHEAD_WISHES };
+
 static bool idle(const struct pool_slot_view *v)
 {
 	return v->state == POOL_SLOT_READY && v->refs == 0;
@@ -54,10 +58,11 @@ ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,
 }
 
 ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
-			    uint64_t clock, uint64_t now)
+			    size_t readers, uint64_t clock, uint64_t now)
 {
+	size_t others = readers > 1 ? readers - 1 : 0;
+	size_t most = others < n / 2 ? n / 2 - others : 0, held = 0;
 	ptrdiff_t best = -1;
-	size_t held = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		bool wanted = v[i].ahead && v[i].state != POOL_SLOT_EMPTY &&
@@ -69,7 +74,7 @@ ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
 			 rank(&v[i], n, clock) < IN_USE)
 			best = better(v, n, clock, best, i);
 	}
-	return held < n / 2 ? best : -1;
+	return held < most ? best : -1;
 }
 
 /* ---- what to decode ahead ---- */
@@ -107,6 +112,16 @@ struct pool_wish *pool_readahead_wish(struct readahead *r, void *source,
 		.since = ++r->clock,
 	};
 	return w;
+}
+
+size_t pool_readahead_readers(const struct readahead *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < READAHEAD_WISHES; i++)
+		n += r->wishes[i].source &&
+		     r->clock - r->wishes[i].since < RECENT_WISHES;
+	return n;
 }
 
 struct pool_wish *pool_readahead_next(struct readahead *r)

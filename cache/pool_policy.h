@@ -39,14 +39,14 @@ ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,
 /*
  * pool_policy_ahead() - the slot for a span that a reader may want: a spent,
  * empty or long unused one, but never one that was decoded ahead and may still
- * be wanted, and none at all while half of the slots hold such spans. A reader
- * that goes on gives back a spent slot for each it needs; so many of them, with
- * few slots, do not push out each other's by guesses. What was not asked for
- * while 4 * @n spans were assigned after it is not wanted any more.
+ * be wanted. Such spans may hold half of the slots, less one for each further
+ * reader that has begun a span: so many readers, with few slots, do not push
+ * out each other's by guesses. What was not asked for while 4 * @n spans were
+ * assigned after it is not wanted any more.
  * @clock: of uses; @now: of the clock of assignments
  */
 ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,
-			    uint64_t clock, uint64_t now);
+			    size_t readers, uint64_t clock, uint64_t now);
 
 /* ---- what to decode ahead ---- */
 
@@ -72,6 +72,8 @@ struct pool_wish *pool_readahead_wish(struct readahead *r, void *source,
 				      const void *handle, unsigned int stream,
 				      const struct access_guess *guess,
 				      unsigned int spans);
+/* Of how many readers a wish is among the last ones. */
+size_t pool_readahead_readers(const struct readahead *r);
 /* The wish whose turn it is, or NULL. */
 struct pool_wish *pool_readahead_next(struct readahead *r);
 

@@ -11,6 +11,7 @@ enum {
 	/* What the largest request can lie in: the spans of its first and its
 	 * last byte, and whole ones between. */
 	SPANS_A_READ = 2 + (FILE_READ_MAX - 2) / CHECKPOINTS_SPAN_MIN,
+	TURNS_LEAST = 8,
 };
 
 _Static_assert((int)SPANS_A_READ <= (int)FILE_PARTS,
@@ -50,6 +51,19 @@ struct file {
 	pthread_mutex_t access_lock;
 };
 
+/* So many that all their spans fit the pool, but no more than keep the workers
+ * busy: what readers are in the middle of should stay there, too. */
+static unsigned int turns_of(const struct pool_stats *st)
+{
+	size_t fit = st->slots / SPANS_A_READ, busy = 2 * st->workers;
+
+	if (busy < TURNS_LEAST)
+		busy = TURNS_LEAST;
+	if (fit > busy)
+		fit = busy;
+	return fit >= 2 ? (unsigned int)fit : 1;
+}
+
 int file_table_create(struct files **out, struct pool *pool, unsigned int ahead)
 {
 	struct files *fs = calloc(1, sizeof(*fs));
@@ -58,9 +72,7 @@ int file_table_create(struct files **out, struct pool *pool, unsigned int ahead)
 	if (!fs)
 		return -ENOMEM;
 	pool_stats(pool, &st);
-	fs->turns = st.slots >= 2 * SPANS_A_READ
-			    ? (unsigned int)(st.slots / SPANS_A_READ)
-			    : 1;
+	fs->turns = turns_of(&st);
 	fs->queue_end = &fs->queue;
 	fs->pool = pool;
 	fs->ahead = ahead;
@@ -358,14 +370,24 @@ static void add_span(struct file_bytes *b, const struct pool_span *s)
 	b->next += n;
 }
 
-static int get_span(struct file_bytes *b, struct pool_waiter *w)
+/* How far to go for a span. */
+enum effort { LOOK, BEGIN, WAIT };
+
+/* @w: for WAIT */
+static int get_span(struct file_bytes *b, enum effort effort,
+		    struct pool_waiter *w)
 {
+	struct pool *p = b->files->pool;
 	struct source *s = b->source;
+	size_t want = (size_t)(b->off + b->len - b->next);
 	struct pool_span span;
 	int r;
 
-	r = pool_get(b->files->pool, &s->pool, b->stream, b->next,
-		     (size_t)(b->off + b->len - b->next), &span, w);
+	if (effort == LOOK)
+		r = pool_look(p, &s->pool, b->stream, b->next, want, &span);
+	else
+		r = pool_get(p, &s->pool, b->stream, b->next, want, &span,
+			     effort == WAIT ? w : NULL);
 	if (r == 1)
 		add_span(b, &span);
 	return r;
@@ -373,12 +395,13 @@ static int get_span(struct file_bytes *b, struct pool_waiter *w)
 
 /* 1 with all spans pinned. After 0 @w may have been called already, and @b is
  * whoever's it then is. */
-static int pin_all(struct file_bytes *b, struct pool_waiter *w)
+static int pin_all(struct file_bytes *b, enum effort effort,
+		   struct pool_waiter *w)
 {
 	int r = 1;
 
 	while (r == 1 && b->next < b->off + b->len)
-		r = b->spans < FILE_PARTS ? get_span(b, w) : -EIO;
+		r = b->spans < FILE_PARTS ? get_span(b, effort, w) : -EIO;
 	return r;
 }
 
@@ -399,7 +422,7 @@ static void on_span(struct pool_waiter *pw, int err)
 	struct file_waiter *w = container_of(pw, struct file_waiter, pool);
 
 	if (!err)
-		get_span(w->bytes, NULL);
+		get_span(w->bytes, BEGIN, NULL);
 	w->wake(w, err);
 }
 
@@ -426,6 +449,18 @@ static bool take_turn(struct files *fs, struct file_bytes *b,
 	}
 	pthread_mutex_unlock(&fs->lock);
 	return got; /* @b may be somebody else's by now */
+}
+
+/* What would be decoded for a read before its turn comes could push out what
+ * others are in the middle of. */
+static enum effort effort_before_turn(struct files *fs)
+{
+	enum effort effort;
+
+	pthread_mutex_lock(&fs->lock);
+	effort = fs->turns > 0 ? BEGIN : LOOK;
+	pthread_mutex_unlock(&fs->lock);
+	return effort;
 }
 
 static void end_turn(struct files *fs)
@@ -484,7 +519,7 @@ int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	if (s->text)
 		return read_text(out, s->text);
 	if (!out->turn) {
-		r = pin_all(out, NULL);
+		r = pin_all(out, effort_before_turn(f->fs), NULL);
 		if (r != -EAGAIN)
 			return r;
 		unpin_all(out, false);
@@ -495,7 +530,7 @@ int file_read(struct file *f, size_t len, uint64_t off, struct file_bytes *out,
 	}
 	w->bytes = out;
 	w->pool.ready = on_span;
-	return pin_all(out, &w->pool);
+	return pin_all(out, WAIT, &w->pool);
 }
 
 void file_done(struct file_bytes *b, bool given)

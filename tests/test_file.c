@@ -254,6 +254,7 @@ static void test_file__reads_of_four_spans_do_not_lock_each_other(void **state)
 	struct file *f = open_stream(s, 1);
 	struct store_object *o = file_object(f);
 	struct begun a = {0}, b = {0};
+	struct pool_stats before, after;
 
 	a.off = in_four_spans(store_object_index(o), 0);
 	b.off = in_four_spans(store_object_index(o), a.off + MiB);
@@ -262,8 +263,12 @@ static void test_file__reads_of_four_spans_do_not_lock_each_other(void **state)
 	reader_init(&b.r);
 	go_on(f, &a, 3);
 	assert_int_equal(a.bytes.spans, 3);
+	pool_stats(s->pool, &before);
 	go_on(f, &b, 3);
 	assert_true(b.waits);
+	/* And until its turn comes nothing is decoded for it. */
+	pool_stats(s->pool, &after);
+	assert_int_equal(after.decodes, before.decodes);
 	end_read(s, f, &a);
 	end_read(s, f, &b);
 	file_close(f);

@@ -378,6 +378,27 @@ static void test_pool__failure_reaches_all_and_is_forgotten(void **state)
 	end(&f);
 }
 
+static void test_pool__looking_begins_nothing(void **state)
+{
+	struct pool_span sp;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 4, 1);
+	assert_int_equal(pool_look(f.pool, &f.source, 7, 0, 1, &sp), -ENOENT);
+	assert_int_equal(pool_look(f.pool, &f.source, 1, SPANS * SPAN, 1, &sp),
+			 -EINVAL);
+	assert_int_equal(pool_look(f.pool, &f.source, 1, 0, 1, &sp), -EAGAIN);
+	fetch(f.pool, &f.source, 1, 0);
+	assert_int_equal(pool_look(f.pool, &f.source, 1, 5, 1, &sp), 1);
+	assert_int_equal(sp.start, 0);
+	pool_put(f.pool, &sp, 0);
+	assert_int_equal(pool_look(f.pool, &f.source, 1, SPAN, 1, &sp),
+			 -EAGAIN);
+	assert_int_equal(index_total(&f.index), 1);
+	end(&f);
+}
+
 static void test_pool__without_a_waiter_it_never_waits(void **state)
 {
 	struct pool_span sp;
@@ -1106,6 +1127,7 @@ int main(void)
 		cmocka_unit_test(test_pool__what_can_not_be_asked_for),
 		cmocka_unit_test(
 			test_pool__failure_reaches_all_and_is_forgotten),
+		cmocka_unit_test(test_pool__looking_begins_nothing),
 		cmocka_unit_test(test_pool__without_a_waiter_it_never_waits),
 		cmocka_unit_test(
 			test_pool__when_all_is_pinned_the_first_to_ask_is_first),

@@ -36,7 +36,7 @@ static void test_pool_policy__an_empty_slot_is_taken_first(void **state)
 
 	(void)state;
 	assert_int_equal(pool_policy_demand(v, 3, 10), 1);
-	assert_int_equal(pool_policy_ahead(v, 3, 10, 9), 1);
+	assert_int_equal(pool_policy_ahead(v, 3, 1, 10, 9), 1);
 }
 
 static void test_pool_policy__the_least_recently_used_goes(void **state)
@@ -54,7 +54,7 @@ static void test_pool_policy__pinned_and_filling_slots_stay(void **state)
 
 	(void)state;
 	assert_int_equal(pool_policy_demand(v, 3, 10), -1);
-	assert_int_equal(pool_policy_ahead(v, 3, 10, 9), -1);
+	assert_int_equal(pool_policy_ahead(v, 3, 1, 10, 9), -1);
 }
 
 static void test_pool_policy__ahead_takes_no_more_than_half(void **state)
@@ -62,14 +62,29 @@ static void test_pool_policy__ahead_takes_no_more_than_half(void **state)
 	struct pool_slot_view v[] = {decoded_ahead(1), empty, empty, empty};
 
 	(void)state;
-	assert_int_equal(pool_policy_ahead(v, 4, 10, 2), 1);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 10, 2), 1);
 	v[1] = filling;
 	v[1].ahead = true;
 	v[1].born = 2;
-	assert_int_equal(pool_policy_ahead(v, 4, 10, 2), -1);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 10, 2), -1);
 	/* Once asked for, it does not count. */
 	v[0].ahead = false;
-	assert_int_equal(pool_policy_ahead(v, 4, 10, 2), 2);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 10, 2), 2);
+}
+
+static void test_pool_policy__ahead_leaves_room_for_other_readers(void **state)
+{
+	const struct pool_slot_view v[] = {
+		decoded_ahead(1), empty, empty, empty, empty, empty};
+
+	(void)state;
+	/* Of 6 slots 3, 2, 1 and none. */
+	assert_int_equal(pool_policy_ahead(v, 6, 0, 10, 2), 1);
+	assert_int_equal(pool_policy_ahead(v, 6, 1, 10, 2), 1);
+	assert_int_equal(pool_policy_ahead(v, 6, 2, 10, 2), 1);
+	assert_int_equal(pool_policy_ahead(v, 6, 3, 10, 2), -1);
+	assert_int_equal(pool_policy_ahead(v, 6, 4, 10, 2), -1);
+	assert_int_equal(pool_policy_ahead(v, 6, 64, 10, 2), -1);
 }
 
 static void
@@ -80,9 +95,9 @@ test_pool_policy__ahead_spares_what_others_wait_to_read(void **state)
 
 	(void)state;
 	/* All may still be in use. */
-	assert_int_equal(pool_policy_ahead(v, 4, 23, 10), -1);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 23, 10), -1);
 	/* The second was used longer ago than 4 times 4 uses. */
-	assert_int_equal(pool_policy_ahead(v, 4, 24, 10), 1);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 24, 10), 1);
 	/* Whoever waits comes first. */
 	assert_int_equal(pool_policy_demand(v, 4, 10), 0);
 }
@@ -93,9 +108,9 @@ static void test_pool_policy__what_nobody_came_for_ages(void **state)
 					   ready(0, 30), ready(1, 31)};
 
 	(void)state;
-	assert_int_equal(pool_policy_ahead(v, 4, 31, 17), -1);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 31, 17), -1);
 	/* 17 were assigned after the first of them: more than 4 times 4. */
-	assert_int_equal(pool_policy_ahead(v, 4, 31, 18), 0);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 31, 18), 0);
 }
 
 static void test_pool_policy__a_spent_slot_goes_before_all(void **state)
@@ -106,7 +121,7 @@ static void test_pool_policy__a_spent_slot_goes_before_all(void **state)
 	(void)state;
 	v[2].spent = v[3].spent = true;
 	assert_int_equal(pool_policy_demand(v, 4, 10), 3);
-	assert_int_equal(pool_policy_ahead(v, 4, 10, 9), 3);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 10, 9), 3);
 	v[3].refs = 1;
 	assert_int_equal(pool_policy_demand(v, 4, 10), 2);
 }
@@ -159,6 +174,32 @@ static void test_readahead__runs_of_a_handle_are_readers(void **state)
 		n++;
 	}
 	assert_int_equal(n, 2);
+}
+
+static void test_readahead__who_stopped_is_no_reader(void **state)
+{
+	const struct access_guess onward = {.kind = ACCESS_FORWARD, .off = 1};
+	struct readahead r = {0};
+	int readers[READAHEAD_WISHES + 1];
+
+	(void)state;
+	assert_int_equal(pool_readahead_readers(&r), 0);
+	for (size_t i = 1; i <= 3; i++) {
+		pool_readahead_wish(&r, &a, &readers[i], 1, &onward, 1);
+		assert_int_equal(pool_readahead_readers(&r), i);
+	}
+	for (size_t i = 1; i < 4 * READAHEAD_WISHES - 2; i++)
+		pool_readahead_wish(&r, &a, &readers[3], 1, &onward, 1);
+	assert_int_equal(pool_readahead_readers(&r), 3);
+	pool_readahead_wish(&r, &a, &readers[3], 1, &onward, 1);
+	assert_int_equal(pool_readahead_readers(&r), 2);
+	pool_readahead_leave(&r, &readers[3]);
+	assert_int_equal(pool_readahead_readers(&r), 1);
+	for (size_t i = 0; i <= READAHEAD_WISHES; i++)
+		pool_readahead_wish(&r, &a, &readers[i], 1, &onward, 1);
+	assert_int_equal(pool_readahead_readers(&r), READAHEAD_WISHES);
+	pool_readahead_drop(&r, &a);
+	assert_int_equal(pool_readahead_readers(&r), 0);
 }
 
 static void test_readahead__backward_takes_the_nearest_first(void **state)
@@ -282,6 +323,8 @@ int main(void)
 		cmocka_unit_test(
 			test_pool_policy__ahead_takes_no_more_than_half),
 		cmocka_unit_test(
+			test_pool_policy__ahead_leaves_room_for_other_readers),
+		cmocka_unit_test(
 			test_pool_policy__ahead_spares_what_others_wait_to_read),
 		cmocka_unit_test(test_pool_policy__what_nobody_came_for_ages),
 		cmocka_unit_test(
@@ -289,6 +332,7 @@ int main(void)
 		cmocka_unit_test(
 			test_readahead__the_newest_wish_of_a_reader_counts),
 		cmocka_unit_test(test_readahead__runs_of_a_handle_are_readers),
+		cmocka_unit_test(test_readahead__who_stopped_is_no_reader),
 		cmocka_unit_test(
 			test_readahead__backward_takes_the_nearest_first),
 		cmocka_unit_test(test_readahead__a_stride_ends_at_either_end),
