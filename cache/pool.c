@@ -31,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "cache/pool_policy.h"
 
@@ -39,6 +40,10 @@ enum {
 	/* A span is left half decoded only where the decoder's state fits
 	 * behind it. */
 	PAUSE_BELOW = CHECKPOINTS_SPAN - CHECKPOINTS_PAUSED_BYTES,
+	/* An empty slot keeps its memory so long: who reads one file after the
+	 * other wants it at once, and a page that is touched for the first time
+	 * costs 14 us on a virtual machine, more than decoding it. */
+	KEEP_MS = 2000,
 };
 
 struct pool_waiters {
@@ -65,6 +70,8 @@ struct slot {
 	bool running;
 	bool detached; /* to be emptied when its last reference is gone */
 	bool wanted;   /* asked for by one who does not wait */
+	/* Where it is empty: since when, or 0 where it has no memory. */
+	uint64_t emptied_ms;
 	struct slot *queue_next;
 	struct pool_waiters waiters;
 };
@@ -172,6 +179,14 @@ static void unhash_locked(struct pool *p, struct slot *s)
 	s->hashed = false;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 static void assign_locked(struct pool *p, struct slot *s, const struct key *k,
 			  bool ahead)
 {
@@ -201,6 +216,7 @@ static void empty_locked(struct pool *p, struct slot *s)
 	unhash_locked(p, s);
 	v->state = POOL_SLOT_EMPTY;
 	v->ahead = v->spent = false;
+	s->emptied_ms = now_ms();
 	s->detached = false;
 }
 
@@ -368,6 +384,56 @@ static struct slot *take_ahead_locked(struct pool *p)
 	return NULL;
 }
 
+/* Gives back the memory of one that was empty for long; false where there is
+ * none. The lock is given up meanwhile. */
+static bool give_back_locked(struct pool *p)
+{
+	uint64_t now = now_ms();
+
+	for (size_t i = 0; i < p->n; i++) {
+		struct pool_slot_view *v = &p->views[i];
+		struct slot *s = &p->slots[i];
+
+		if (v->state != POOL_SLOT_EMPTY || !s->emptied_ms ||
+		    now - s->emptied_ms < KEEP_MS)
+			continue;
+		s->emptied_ms = 0;
+		v->state = POOL_SLOT_FILLING; /* nobody's but ours */
+		pthread_mutex_unlock(&p->lock);
+		madvise(s->data, CHECKPOINTS_SPAN, MADV_DONTNEED);
+		pthread_mutex_lock(&p->lock);
+		v->state = POOL_SLOT_EMPTY;
+		slot_freed_locked(p);
+		return true;
+	}
+	return false;
+}
+
+/* For something to decode, or to give back. */
+static void wait_locked(struct pool *p)
+{
+	uint64_t oldest = UINT64_MAX, until;
+
+	for (size_t i = 0; i < p->n; i++) {
+		const struct slot *s = &p->slots[i];
+
+		if (p->views[i].state == POOL_SLOT_EMPTY && s->emptied_ms &&
+		    s->emptied_ms < oldest)
+			oldest = s->emptied_ms;
+	}
+	if (oldest == UINT64_MAX) {
+		pthread_cond_wait(&p->work, &p->lock);
+		return;
+	}
+	until = oldest + KEEP_MS;
+	pthread_cond_timedwait(&p->work, &p->lock,
+			       &(struct timespec){
+				       .tv_sec = (time_t)(until / 1000),
+				       .tv_nsec =
+					       (long)(until % 1000) * 1000000,
+			       });
+}
+
 /* Waits for something to decode; NULL to stop. */
 static struct slot *take_locked(struct pool *p)
 {
@@ -380,7 +446,8 @@ static struct slot *take_locked(struct pool *p)
 			s = take_ahead_locked(p);
 		if (s)
 			return s;
-		pthread_cond_wait(&p->work, &p->lock);
+		if (!give_back_locked(p))
+			wait_locked(p);
 	}
 	return NULL;
 }
@@ -568,13 +635,17 @@ static void stop_workers(struct pool *p)
 int pool_create(struct pool **out, size_t memory_bytes, unsigned int workers)
 {
 	struct pool *p = calloc(1, sizeof(*p));
+	pthread_condattr_t monotonic;
 	size_t buckets = 1;
 	int err = -ENOMEM;
 
 	if (!p)
 		return -ENOMEM;
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->work, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->work, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	pthread_cond_init(&p->quiet, NULL);
 	p->queue_tail = &p->queue;
 	p->n = memory_bytes / CHECKPOINTS_SPAN;
@@ -864,25 +935,6 @@ static void detach_locked(struct pool *p, struct slot *s)
 	s->detached = true;
 }
 
-/* One that nobody refers to any more, or NULL. */
-static struct slot *left_locked(struct pool *p,
-				const struct pool_source *source)
-{
-	for (size_t i = 0; i < p->n; i++) {
-		struct slot *s = &p->slots[i];
-
-		if (s->detached && s->key.source == source &&
-		    p->views[i].refs == 0)
-			return s;
-	}
-	return NULL;
-}
-
-/*
- * All slots are detached before the lock is given up for the first: a worker
- * that has told its waiters would go on with the next step else, and read from
- * a source that is gone.
- */
 void pool_source_close(struct pool *p, struct pool_source *source)
 {
 	struct slot *s;
@@ -896,13 +948,15 @@ void pool_source_close(struct pool *p, struct pool_source *source)
 		if (s->hashed && s->key.source == source)
 			detach_locked(p, s);
 	}
-	while ((s = left_locked(p, source))) {
-		view_of(p, s)->refs++; /* so that it is ours alone */
-		pthread_mutex_unlock(&p->lock);
-		madvise(s->data, CHECKPOINTS_SPAN, MADV_DONTNEED);
-		pthread_mutex_lock(&p->lock);
-		unref_locked(p, s);
+	for (size_t i = 0; i < p->n; i++) {
+		s = &p->slots[i];
+		if (s->detached && s->key.source == source &&
+		    p->views[i].refs == 0)
+			empty_locked(p, s);
 	}
+	slot_freed_locked(p);
+	/* Somebody is to look when its memory can go. */
+	pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);
 }
 

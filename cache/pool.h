@@ -110,10 +110,10 @@ void pool_ahead(struct pool *p, struct pool_source *s, unsigned int stream,
 /* @handle wants nothing more. */
 void pool_leave(struct pool *p, const void *handle);
 
-/* Drops every span of @s and gives its memory back to the system, but for what
- * a worker is just telling somebody of; waits for a decode of it that is
- * running. There must be no pinned span and no waiter of
- * it left. May be called from a waiter's ready(). */
+/* Drops every span of @s, but for what a worker is just telling somebody of;
+ * waits for a decode of it that is running. There must be no pinned span and no
+ * waiter of it left. May be called from a waiter's ready(). What is not used
+ * for another soon goes back to the system after two seconds. */
 void pool_source_close(struct pool *p, struct pool_source *s);
 
 /* Would that take no more than a moment: nothing of @s is being decoded, and at

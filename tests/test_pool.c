@@ -13,6 +13,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -375,6 +378,51 @@ static void test_pool__failure_reaches_all_and_is_forgotten(void **state)
 	pthread_mutex_unlock(&f.index.lock);
 	fetch(f.pool, &f.source, 1, 0);
 	assert_int_equal(f.index.count[0], 2);
+	end(&f);
+}
+
+/* Pages of [@data, @data + @len) that are there. */
+static size_t resident(const unsigned char *data, size_t len)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 0;
+	unsigned char there[64];
+
+	assert_true(len <= page * sizeof(there));
+	assert_int_equal(mincore((void *)(uintptr_t)data, len, there), 0);
+	for (size_t i = 0; i < (len + page - 1) / page; i++)
+		n += there[i] & 1;
+	return n;
+}
+
+/* Who reads one small file after the other has the same memory again; who is
+ * done has none in the end. */
+static void test_pool__memory_goes_back_after_a_while(void **state)
+{
+	const unsigned char *data = NULL;
+	struct pool_span sp;
+	struct fixture f;
+	int tries = 0;
+
+	(void)state;
+	begin(&f, 4, 1);
+	for (int i = 0; i < 2; i++) {
+		fetch(f.pool, &f.source, 1, 0);
+		assert_int_equal(
+			pool_get(f.pool, &f.source, 1, 0, 1, &sp, NULL), 1);
+		if (i)
+			assert_ptr_equal(sp.data, data);
+		data = sp.data;
+		pool_put(f.pool, &sp, 0);
+		pool_source_close(f.pool, &f.source);
+		assert_true(resident(data, SPAN) > 0);
+	}
+	while (resident(data, SPAN) > 0) {
+		assert_true(tries++ < 1000);
+		nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000},
+			  NULL);
+	}
+	/* And it can be used as before. */
+	fetch(f.pool, &f.source, 1, 0);
 	end(&f);
 }
 
@@ -1127,6 +1175,7 @@ int main(void)
 		cmocka_unit_test(test_pool__what_can_not_be_asked_for),
 		cmocka_unit_test(
 			test_pool__failure_reaches_all_and_is_forgotten),
+		cmocka_unit_test(test_pool__memory_goes_back_after_a_while),
 		cmocka_unit_test(test_pool__looking_begins_nothing),
 		cmocka_unit_test(test_pool__without_a_waiter_it_never_waits),
 		cmocka_unit_test(
