@@ -25,6 +25,7 @@
 
 #include "cache/store.h"
 #include "tests/support/admission.h"
+#include "tests/support/every.h"
 #include "tests/support/powerloss.h"
 #include "tests/support/scratch.h"
 
@@ -448,8 +449,9 @@ static void test_powerloss__nothing_committed_is_lost(void **state)
 
 	(void)state;
 	while (lose_power(stop))
-		stop++;
-	print_message("           stopped at each of %u syncs\n", stop - 1);
+		stop += every();
+	print_message("           stopped at every %u. of %u syncs\n", every(),
+		      stop - 1);
 	/* Fewer would mean that the shim does not see them. */
 	assert_true(stop > 50);
 }
