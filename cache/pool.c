@@ -92,7 +92,7 @@ struct pool {
 	unsigned int n_workers;
 
 	pthread_mutex_t lock;
-	pthread_cond_t work;  /* something to decode, or stop */
+	pthread_cond_t work;  /* something to decode or give back, or stop */
 	pthread_cond_t quiet; /* a decode has ended */
 	/* all that follows, and the slots, are protected by lock */
 	bool stop;
@@ -102,6 +102,8 @@ struct pool {
 	struct pool_waiters starved;
 	struct readahead readahead;
 	bool readahead_stuck; /* there is a wish, but no slot for it */
+	/* When to look for memory of empty slots; 0: there is none. */
+	uint64_t give_back_ms;
 	uint64_t clock, assigned;
 	uint64_t hits, decodes, bytes, ahead, waits;
 };
@@ -216,8 +218,12 @@ static void empty_locked(struct pool *p, struct slot *s)
 	unhash_locked(p, s);
 	v->state = POOL_SLOT_EMPTY;
 	v->ahead = v->spent = false;
-	s->emptied_ms = now_ms();
 	s->detached = false;
+	s->emptied_ms = now_ms();
+	if (!p->give_back_ms) {
+		p->give_back_ms = s->emptied_ms + KEEP_MS;
+		pthread_cond_signal(&p->work);
+	}
 }
 
 /* More of the span is wanted: the first @need bytes. */
@@ -384,19 +390,31 @@ static struct slot *take_ahead_locked(struct pool *p)
 	return NULL;
 }
 
-/* Gives back the memory of one that was empty for long; false where there is
- * none. The lock is given up meanwhile. */
-static bool give_back_locked(struct pool *p)
+/* Is there memory that was long enough with an empty slot? */
+static bool gives_back_locked(const struct pool *p)
 {
-	uint64_t now = now_ms();
+	return p->give_back_ms && now_ms() >= p->give_back_ms;
+}
 
-	for (size_t i = 0; i < p->n; i++) {
+/* Gives it back to the system, unless there is something to decode. The lock is
+ * given up meanwhile. */
+static void give_back_locked(struct pool *p)
+{
+	const uint64_t now = now_ms();
+	uint64_t next = 0;
+
+	p->give_back_ms = 0; /* whoever empties a slot meanwhile sets it */
+	for (size_t i = 0; i < p->n && !p->queue && !p->stop; i++) {
 		struct pool_slot_view *v = &p->views[i];
 		struct slot *s = &p->slots[i];
 
-		if (v->state != POOL_SLOT_EMPTY || !s->emptied_ms ||
-		    now - s->emptied_ms < KEEP_MS)
+		if (v->state != POOL_SLOT_EMPTY || !s->emptied_ms)
 			continue;
+		if (now < s->emptied_ms + KEEP_MS) {
+			if (!next || s->emptied_ms + KEEP_MS < next)
+				next = s->emptied_ms + KEEP_MS;
+			continue;
+		}
 		s->emptied_ms = 0;
 		v->state = POOL_SLOT_FILLING; /* nobody's but ours */
 		pthread_mutex_unlock(&p->lock);
@@ -404,34 +422,25 @@ static bool give_back_locked(struct pool *p)
 		pthread_mutex_lock(&p->lock);
 		v->state = POOL_SLOT_EMPTY;
 		slot_freed_locked(p);
-		return true;
 	}
-	return false;
+	if (p->queue)
+		next = now + KEEP_MS;
+	if (next && (!p->give_back_ms || next < p->give_back_ms))
+		p->give_back_ms = next;
 }
 
 /* For something to decode, or to give back. */
 static void wait_locked(struct pool *p)
 {
-	uint64_t oldest = UINT64_MAX, until;
+	const struct timespec until = {
+		.tv_sec = (time_t)(p->give_back_ms / 1000),
+		.tv_nsec = (long)(p->give_back_ms % 1000) * 1000000,
+	};
 
-	for (size_t i = 0; i < p->n; i++) {
-		const struct slot *s = &p->slots[i];
-
-		if (p->views[i].state == POOL_SLOT_EMPTY && s->emptied_ms &&
-		    s->emptied_ms < oldest)
-			oldest = s->emptied_ms;
-	}
-	if (oldest == UINT64_MAX) {
+	if (p->give_back_ms)
+		pthread_cond_timedwait(&p->work, &p->lock, &until);
+	else
 		pthread_cond_wait(&p->work, &p->lock);
-		return;
-	}
-	until = oldest + KEEP_MS;
-	pthread_cond_timedwait(&p->work, &p->lock,
-			       &(struct timespec){
-				       .tv_sec = (time_t)(until / 1000),
-				       .tv_nsec =
-					       (long)(until % 1000) * 1000000,
-			       });
 }
 
 /* Waits for something to decode; NULL to stop. */
@@ -446,7 +455,9 @@ static struct slot *take_locked(struct pool *p)
 			s = take_ahead_locked(p);
 		if (s)
 			return s;
-		if (!give_back_locked(p))
+		if (gives_back_locked(p))
+			give_back_locked(p);
+		else
 			wait_locked(p);
 	}
 	return NULL;
@@ -955,8 +966,6 @@ void pool_source_close(struct pool *p, struct pool_source *source)
 			empty_locked(p, s);
 	}
 	slot_freed_locked(p);
-	/* Somebody is to look when its memory can go. */
-	pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);
 }
 

@@ -40,9 +40,10 @@ ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,
  * pool_policy_ahead() - the slot for a span that a reader may want: a spent,
  * empty or long unused one, but never one that was decoded ahead and may still
  * be wanted. Such spans may hold half of the slots, less one for each further
- * reader that has begun a span: so many readers, with few slots, do not push
- * out each other's by guesses. What was not asked for while 4 * @n spans were
- * assigned after it is not wanted any more.
+ * reader, who is in the middle of a span: so many readers, with few slots, do
+ * not push out each other's by guesses. What was not asked for while 4 * @n
+ * spans were assigned after it is not wanted any more.
+ * @readers: of whom pool_readahead_readers() knows
  * @clock: of uses; @now: of the clock of assignments
  */
 ptrdiff_t pool_policy_ahead(const struct pool_slot_view *v, size_t n,

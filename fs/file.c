@@ -11,6 +11,7 @@ enum {
 	/* What the largest request can lie in: the spans of its first and its
 	 * last byte, and whole ones between. */
 	SPANS_A_READ = 2 + (FILE_READ_MAX - 2) / CHECKPOINTS_SPAN_MIN,
+	/* Also where there are few workers: a read may wait for the disk. */
 	TURNS_LEAST = 8,
 };
 
