@@ -375,7 +375,24 @@ static void test_store_faults__evicts_when_the_disk_is_full(void **state)
 	end(p);
 }
 
-/* The kernel tells a failed sync once, and may say yes the next time. */
+/* The staging of new.zip, all of whose bytes are there and failed to sync
+ * ahead: the kernel tells that once, and may say yes the next time. */
+static struct store_staging *failed_to_sync(struct place *p)
+{
+	struct store_staging *sg;
+
+	assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
+	assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
+	assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
+	fault.calls = 0;
+	fault.at = 1;
+	fault.for_good = false;
+	fault.err = EIO;
+	store_staging_sync_ahead(sg);
+	fault.err = 0;
+	return sg;
+}
+
 static void
 test_store_faults__a_failed_sync_ahead_fails_the_commit(void **state)
 {
@@ -387,15 +404,7 @@ test_store_faults__a_failed_sync_ahead_fails_the_commit(void **state)
 
 		begin(p);
 		admission_info(&info, "e", p->a, LEN);
-		assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
-		assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
-		assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
-		fault.calls = 0;
-		fault.at = 1;
-		fault.for_good = false;
-		fault.err = EIO;
-		store_staging_sync_ahead(sg);
-		fault.err = 0;
+		sg = failed_to_sync(p);
 		if (commits)
 			assert_int_equal(admission_commit(sg, &info), -EIO);
 		store_staging_close(sg);
@@ -419,15 +428,7 @@ static void test_store_faults__a_failed_sync_ahead_ends_with_its_bytes(void **s)
 
 	begin(p);
 	admission_info(&info, "e", p->a, LEN);
-	assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
-	assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
-	assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
-	fault.calls = 0;
-	fault.at = 1;
-	fault.for_good = false;
-	fault.err = EIO;
-	store_staging_sync_ahead(sg);
-	fault.err = 0;
+	sg = failed_to_sync(p);
 	assert_int_equal(store_staging_discard(sg), 0);
 	assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
 	assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
