@@ -1,9 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -419,22 +417,6 @@ static int build_growing(struct object *o, const char *index,
 	return err;
 }
 
-/* The same, in files as large to a thousandth. */
-static void assert_same_index(struct object *o, const char *a, const char *b)
-{
-	struct checkpoints *x, *y;
-	struct stat m, n;
-
-	assert_int_equal(fstatat(dir.dirfd, a, &m, 0), 0);
-	assert_int_equal(fstatat(dir.dirfd, b, &n, 0), 0);
-	assert_true(labs(m.st_size - n.st_size) <= m.st_size / 1000);
-	assert_int_equal(checkpoints_load(&x, dir.dirfd, a, &o->id), 0);
-	assert_int_equal(checkpoints_load(&y, dir.dirfd, b, &o->id), 0);
-	spans_assert_same(x, y, o->fd);
-	checkpoints_free(x);
-	checkpoints_free(y);
-}
-
 static void test_checkpoints__an_index_does_not_depend_on_growth(void **state)
 {
 	static const char *const names[] = {
@@ -461,7 +443,7 @@ static void test_checkpoints__an_index_does_not_depend_on_growth(void **state)
 					 0);
 			/* All of it was decoded before the directory came. */
 			assert_int_equal(ahead, g.first.size);
-			assert_same_index(&o, "index", "grown");
+			object_assert_same_index(&o, "index", "grown");
 		}
 		object_close(&o);
 	}
@@ -540,7 +522,7 @@ static void test_checkpoints__wrong_guesses_change_nothing(void **state)
 	for (size_t i = 0; i < 8; i++) {
 		assert_int_equal(
 			build_growing(&o, "grown", &g[i], 50000, &ahead), 0);
-		assert_same_index(&o, "index", "grown");
+		object_assert_same_index(&o, "index", "grown");
 	}
 	g[0] = right;
 	g[0].first.encrypted = true;
@@ -550,7 +532,7 @@ static void test_checkpoints__wrong_guesses_change_nothing(void **state)
 		assert_int_equal(
 			build_growing(&o, "grown", &g[i], 50000, &ahead), 0);
 		assert_int_equal(ahead, 0);
-		assert_same_index(&o, "index", "grown");
+		object_assert_same_index(&o, "index", "grown");
 	}
 	object_close(&o);
 }
@@ -570,7 +552,7 @@ static void test_checkpoints__a_guess_may_be_of_another_member(void **state)
 	g.data_off = offsets[2];
 	assert_int_equal(build_growing(&o, "grown", &g, 50000, &ahead), 0);
 	assert_int_equal(ahead, g.first.size);
-	assert_same_index(&o, "index", "grown");
+	object_assert_same_index(&o, "index", "grown");
 	object_close(&o);
 }
 
@@ -655,7 +637,7 @@ static void test_checkpoints__a_header_not_found_waits_as_damage(void **state)
 	assert_int_equal(err, 0);
 	assert_int_equal(checkpoints_builder_finish(b, &o.id), 0);
 	checkpoints_builder_free(b);
-	assert_same_index(&o, "index", "grown");
+	object_assert_same_index(&o, "index", "grown");
 	object_close(&o);
 }
 
@@ -869,61 +851,9 @@ static void test_checkpoints__an_index_is_the_same_each_time(void **state)
 		dirty_stack(value);
 		assert_int_equal(
 			object_build(&o, "again", UINT64_MAX, NULL, NULL), 0);
-		assert_same_index(&o, "index", "again");
+		object_assert_same_index(&o, "index", "again");
 	}
 	object_close(&o);
-}
-
-struct helper {
-	struct checkpoints_builder *b;
-	atomic_bool ends;
-	unsigned int helped;
-};
-
-static void *help(void *arg)
-{
-	struct helper *h = arg;
-
-	while (!atomic_load(&h->ends))
-		h->helped += checkpoints_builder_help(h->b);
-	return NULL;
-}
-
-static void test_checkpoints__help_changes_no_index(void **state)
-{
-	static const char *const names[] = {"csv", "fixed", "stored-blocks"};
-	unsigned int helped = 0;
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-		struct object o;
-		struct helper h = {0};
-		pthread_t thread;
-		int err;
-
-		object_open(&o, &dir, names[i]);
-		assert_int_equal(
-			object_build(&o, "index", UINT64_MAX, NULL, NULL), 0);
-		assert_int_equal(checkpoints_builder_create(&h.b, dir.dirfd,
-							    "helped",
-							    o.directory),
-				 0);
-		object_feed(&o, h.b, o.size);
-		assert_int_equal(pthread_create(&thread, NULL, help, &h), 0);
-		do
-			err = checkpoints_builder_step(h.b, o.fd, o.size, 1,
-						       NULL, NULL);
-		while (err == 1);
-		atomic_store(&h.ends, true);
-		pthread_join(thread, NULL);
-		helped += h.helped;
-		assert_int_equal(err, 0);
-		assert_int_equal(checkpoints_builder_finish(h.b, &o.id), 0);
-		checkpoints_builder_free(h.b);
-		assert_same_index(&o, "index", "helped");
-		object_close(&o);
-	}
-	assert_true(helped > 0);
 }
 
 static void test_checkpoints__the_index_is_small(void **state)
@@ -1136,7 +1066,6 @@ int main(void)
 		cmocka_unit_test(test_checkpoints__an_object_cut_short_is_seen),
 		cmocka_unit_test(
 			test_checkpoints__an_index_is_the_same_each_time),
-		cmocka_unit_test(test_checkpoints__help_changes_no_index),
 		cmocka_unit_test(test_checkpoints__the_index_is_small),
 		cmocka_unit_test(test_checkpoints__a_span_is_decoded_in_parts),
 		cmocka_unit_test(test_checkpoints__damage_is_seen_in_its_part),

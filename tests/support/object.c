@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/spans.h"
+
 enum { GUARD = 64, GUARD_BYTE = 0xee };
 
 void object_open_path(struct object *o, const struct archives *dir,
@@ -76,6 +78,22 @@ int object_build(struct object *o, const char *index, uint64_t budget,
 		err = checkpoints_builder_finish(b, &o->id);
 	checkpoints_builder_free(b);
 	return err;
+}
+
+void object_assert_same_index(const struct object *o, const char *a,
+			      const char *b)
+{
+	struct checkpoints *x, *y;
+	struct stat m, n;
+
+	assert_int_equal(fstatat(o->dirfd, a, &m, 0), 0);
+	assert_int_equal(fstatat(o->dirfd, b, &n, 0), 0);
+	assert_true(labs(m.st_size - n.st_size) <= m.st_size / 1000);
+	assert_int_equal(checkpoints_load(&x, o->dirfd, a, &o->id), 0);
+	assert_int_equal(checkpoints_load(&y, o->dirfd, b, &o->id), 0);
+	spans_assert_same(x, y, o->fd);
+	checkpoints_free(x);
+	checkpoints_free(y);
 }
 
 void object_use(struct object *o, const char *index)

@@ -36,6 +36,9 @@ void object_feed(const struct object *o, struct checkpoints_builder *b,
 /* Writes the file @index: 0, or what the builder says, in @budget at a time. */
 int object_build(struct object *o, const char *index, uint64_t budget,
 		 checkpoints_sink_fn *sink, void *arg);
+/* Are the files @a and @b the same index, as large to a thousandth? */
+void object_assert_same_index(const struct object *o, const char *a,
+			      const char *b);
 /* Has it loaded. */
 void object_use(struct object *o, const char *index);
 /* Also: has anything been written behind the span? */
