@@ -148,6 +148,8 @@ struct catalog_cached {
 	enum catalog_state state;
 	int64_t verified_at; /* when the bytes were judged */
 	int64_t checked_at;  /* when the origin last confirmed this version */
+	/* Told by catalog_cached_lru() and _last_use() alone; the _get()s leave
+	 * it 0: every open is a use, and would cost what is kept in memory. */
 	int64_t last_use;
 	bool pinned; /* by the user: never evicted */
 	/* Base URL of the archive the bytes were had from; "" if not known:
@@ -193,6 +195,8 @@ int catalog_cached_found(struct catalog *c, const struct catalog_found *found,
  * early. */
 int catalog_touch(struct catalog *c, const char *key, int64_t now);
 int catalog_flush(struct catalog *c);
+/* Of the row for objects/, as written. -ENOENT. */
+int catalog_last_use(struct catalog *c, const char *key, int64_t *at);
 
 /* What lies in objects/, unpinned, least recently used first; @fn non-zero
  * stops and is returned. Uses noted by catalog_touch() count: it writes them,

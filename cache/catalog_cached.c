@@ -313,20 +313,25 @@ int catalog_quarantined_delete(struct catalog *c, const char *key)
 	return catalog_write(c, key, cached_delete, &w);
 }
 
+/* Without the last use: catalog_flush() forgets nothing in memory. */
+static int read_row(struct catalog_conn *conn, enum catalog_place place,
+		    struct cached_work *w)
+{
+	int err = catalog_row_get(conn, place, w->key, &w->row);
+
+	w->place = place;
+	w->row.last_use = 0;
+	return err;
+}
+
 static int read_quarantined(struct catalog_conn *conn, void *arg)
 {
-	struct cached_work *w = arg;
-
-	w->place = CATALOG_QUARANTINE;
-	return catalog_row_get(conn, CATALOG_QUARANTINE, w->key, &w->row);
+	return read_row(conn, CATALOG_QUARANTINE, arg);
 }
 
 static int read_object(struct catalog_conn *conn, void *arg)
 {
-	struct cached_work *w = arg;
-
-	w->place = CATALOG_OBJECTS;
-	return catalog_row_get(conn, CATALOG_OBJECTS, w->key, &w->row);
+	return read_row(conn, CATALOG_OBJECTS, arg);
 }
 
 static int read_cached(struct catalog_conn *conn, void *arg)

@@ -95,15 +95,6 @@ static void touch_again(const void *node, VISIT visit, void *arg)
 		catalog_touch(arg, t->key, t->at);
 }
 
-static void forget_touched(const void *node, VISIT visit, void *arg)
-{
-	const struct touch *t = *(struct touch *const *)node;
-	struct catalog *c = arg;
-
-	if (visit == postorder || visit == leaf)
-		catalog_memory_forget(c->memory, t->key);
-}
-
 int catalog_flush(struct catalog *c)
 {
 	struct flush_work w = {0};
@@ -117,11 +108,38 @@ int catalog_flush(struct catalog *c)
 	if (!w.touches)
 		return 0;
 	err = catalog_write(c, NULL, write_touches, &w);
-	twalk_r(w.touches, forget_touched, c);
 	if (err) /* for the next time; what is newer by now stays */
 		twalk_r(w.touches, touch_again, c);
 	tdestroy(w.touches, free);
 	return err;
+}
+
+struct last_use {
+	const char *key;
+	int64_t at;
+};
+
+static int read_last_use(struct catalog_conn *conn, void *arg)
+{
+	struct last_use *l = arg;
+	struct catalog_cached row;
+	int err = catalog_row_get(conn, CATALOG_OBJECTS, l->key, &row);
+
+	if (!err)
+		l->at = row.last_use;
+	return err;
+}
+
+int catalog_last_use(struct catalog *c, const char *key, int64_t *at)
+{
+	struct last_use l = {.key = key};
+	int err = catalog_db_read(c->db, read_last_use, &l);
+
+	if (err == -EBADMSG)
+		catalog_note_doubt(c, DOUBT_CACHED, CATALOG_OBJECTS, key, NULL);
+	if (!err)
+		*at = l.at;
+	return err == -EBADMSG ? -ENOENT : err;
 }
 
 /* ---- in order of last use ---- */

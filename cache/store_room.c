@@ -123,7 +123,7 @@ static bool stays_with_archive(struct store *st, const char *key,
 			       const struct catalog_cached *row)
 {
 	static const char suffix[] = ".zip.CHECKSUM";
-	struct catalog_cached archive;
+	int64_t used;
 	char path[STORE_PATH_MAX];
 	size_t len = strlen(key);
 
@@ -132,10 +132,9 @@ static bool stays_with_archive(struct store *st, const char *key,
 		return false;
 	strcpy(path, key);
 	path[len - strlen(".CHECKSUM")] = '\0';
-	if (catalog_object_get(st->catalog, path, &archive) ||
-	    archive.last_use <= row->last_use)
+	if (catalog_last_use(st->catalog, path, &used) || used <= row->last_use)
 		return false;
-	catalog_touch(st->catalog, key, archive.last_use);
+	catalog_touch(st->catalog, key, used);
 	return true;
 }
 

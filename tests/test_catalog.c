@@ -468,6 +468,17 @@ static void put_cached(struct place *p, const char *key, uint64_t bytes,
 	assert_int_equal(catalog_cached_put(p->c, key, &r), 0);
 }
 
+static void assert_row(struct place *p, const char *key,
+		       const struct catalog_cached *r)
+{
+	struct catalog_cached got;
+
+	assert_int_equal(catalog_cached_get(p->c, key, &got), 0);
+	assert_int_equal(got.last_use, 0);
+	assert_int_equal(catalog_last_use(p->c, key, &got.last_use), 0);
+	assert_memory_equal(&got, r, sizeof(*r));
+}
+
 static void assert_usage(struct place *p, const char *prefix, uint64_t files,
 			 uint64_t bytes)
 {
@@ -487,8 +498,7 @@ static void test_catalog__keeps_what_is_cached(void **state)
 	assert_int_equal(catalog_cached_get(p->c, KEY, &got), -ENOENT);
 	assert_int_equal(catalog_cached_put(p->c, KEY, &r), 0);
 	reopen(p);
-	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
-	assert_memory_equal(&got, &r, sizeof(r));
+	assert_row(p, KEY, &r);
 	assert_int_equal(catalog_cached_checked(p->c, KEY, 99), 0);
 	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
 	assert_int_equal(got.checked_at, 99);
@@ -645,13 +655,16 @@ static void test_catalog__orders_by_last_use(void **state)
 static void test_catalog__last_uses_outlive_a_close(void **state)
 {
 	struct place *p = *state;
-	struct catalog_cached got;
+	int64_t at;
 
 	put_cached(p, "a", 1, 10);
+	assert_int_equal(catalog_last_use(p->c, "a", &at), 0);
+	assert_int_equal(at, 10);
 	assert_int_equal(catalog_touch(p->c, "a", 20), 0);
 	reopen(p);
-	assert_int_equal(catalog_cached_get(p->c, "a", &got), 0);
-	assert_int_equal(got.last_use, 20);
+	assert_int_equal(catalog_last_use(p->c, "a", &at), 0);
+	assert_int_equal(at, 20);
+	assert_int_equal(catalog_last_use(p->c, "b", &at), -ENOENT);
 }
 
 struct order {
@@ -722,6 +735,23 @@ static void test_catalog__answers_again_from_memory(void **state)
 	assert_int_equal(got.disk_bytes, 100);
 }
 
+/* Or a user of many files would have nothing in memory. */
+static void test_catalog__memory_outlives_a_use(void **state)
+{
+	struct place *p = *state;
+	struct catalog_cached got;
+
+	put_cached(p, KEY, 100, 1);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	assert_int_equal(catalog_touch(p->c, KEY, 88), 0);
+	assert_int_equal(catalog_flush(p->c), 0);
+	take_rows_away(p);
+	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
+	assert_int_equal(got.disk_bytes, 100);
+	/* It has none of its own that could be out of date. */
+	assert_int_equal(got.last_use, 0);
+}
+
 static void test_catalog__memory_follows_every_write(void **state)
 {
 	struct place *p = *state;
@@ -729,6 +759,7 @@ static void test_catalog__memory_follows_every_write(void **state)
 	struct catalog_found found = {.key = KEY, .size = 5, .disk_bytes = 9};
 	struct catalog_cached got;
 	struct catalog_entry e;
+	int64_t at;
 
 	assert_int_equal(get_entry(p, PREFIX, some[0].name, &e), -ENODATA);
 	put_some(p);
@@ -751,8 +782,8 @@ static void test_catalog__memory_follows_every_write(void **state)
 	assert_int_equal(got.checked_at, 77);
 	assert_int_equal(catalog_touch(p->c, KEY, 88), 0);
 	assert_int_equal(catalog_flush(p->c), 0);
-	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
-	assert_int_equal(got.last_use, 88);
+	assert_int_equal(catalog_last_use(p->c, KEY, &at), 0);
+	assert_int_equal(at, 88);
 	assert_int_equal(catalog_cached_doubt(p->c, KEY), 0);
 	assert_int_equal(catalog_cached_get(p->c, KEY, &got), -ENOENT);
 	assert_int_equal(catalog_cached_delete(p->c, KEY), 0);
@@ -1209,8 +1240,7 @@ static void test_catalog__version_1_is_carried_over(void **state)
 	reopen(p);
 	assert_int_equal(p->damages, 0);
 	assert_int_equal(ask(p, "PRAGMA user_version"), 2);
-	assert_int_equal(catalog_cached_get(p->c, KEY, &got), 0);
-	assert_memory_equal(&got, &r, sizeof(r));
+	assert_row(p, KEY, &r);
 	assert_int_equal(ask(p, "SELECT count(*) FROM entry"), 3);
 	assert_int_equal(ask(p, "SELECT count(*) FROM ledger"), 1);
 	assert_int_equal(catalog_cached_put(p->c, "k", &other), 0);
@@ -1357,16 +1387,17 @@ static void use_all(struct place *p)
 	struct catalog_entry e;
 	uint64_t files, bytes;
 	unsigned int n = 0;
+	int64_t at;
 
 	catalog_listing_each(p->c, PREFIX, count_entry, &n);
 	get_entry(p, PREFIX, some[0].name, &e);
 	catalog_facts_get(p->c, KEY, NULL, &f);
 	if (catalog_directory_get(p->c, KEY, "A", &d) == 0)
 		archive_directory_free(d);
-	if (catalog_cached_get(p->c, "object-007.zip", &row) == 0) {
-		assert_int_equal(row.last_use, 7);
+	if (catalog_cached_get(p->c, "object-007.zip", &row) == 0)
 		assert_int_equal(row.disk_bytes, 10);
-	}
+	if (catalog_last_use(p->c, "object-007.zip", &at) == 0)
+		assert_int_equal(at, 7);
 	catalog_usage(p->c, "", NULL, &files, &bytes);
 	catalog_usage(p->c, "obj", NULL, &files, &bytes);
 	catalog_cached_lru(p->c, count_cached, &n);
@@ -1566,6 +1597,7 @@ int main(void)
 		TEST(test_catalog__keeps_a_listing_in_byte_order),
 		TEST(test_catalog__stops_a_listing_when_told),
 		TEST(test_catalog__answers_again_from_memory),
+		TEST(test_catalog__memory_outlives_a_use),
 		TEST(test_catalog__memory_follows_every_write),
 		TEST(test_catalog__prefetches_a_folder),
 		TEST(test_catalog__finds_one_entry),
