@@ -49,30 +49,30 @@ def crowd(s, m, keys):
 
 
 def one_reader(s, m, growing):
-    """Sequential and at random, of members of growing size."""
-    curve = []
-    for size, key in growing:
-        peaks = []
-        for seed in range(s.sizes.runs if size == growing[-1][0] else 1):
+    """Sequential and at random, of members of growing size, in turn."""
+    peaks = {size: [] for size, _ in growing}
+    for seed in range(s.sizes.runs):
+        for size, key in growing:
             m.remount()
             s.timed("cat", m.csv(key))
             # Else a small member is read from the kernel's cache.
             s.drop(m.csv(key))
             s.probe("random", CROWD_READS, seed, m.csv(key))
-            peaks.append(m.memory("VmHWM") / MIB)
-        curve.append((size, max(peaks)))
+            peaks[size].append(m.memory("VmHWM") / MIB)
+    for size, values in peaks.items():
         yield Result(
             f"peak memory, one reader of {name_of(size)}",
             "MiB",
-            peaks,
+            values,
             LIMIT,
         )
-    s.curves["memory"] = curve
-    middle = [peak for size, peak in curve if size <= 10**9][-1]
+    s.curves["memory"] = [(size, max(values)) for size, values in peaks.items()]
+    largest = growing[-1][0]
+    middle = max(size for size in peaks if size <= 10**9)
     yield Result(
-        f"peak memory, {name_of(growing[-1][0])} / up to 1 GB",
+        f"peak memory, {name_of(largest)} / {name_of(middle)}",
         "×",
-        [curve[-1][1] / middle],
+        [large / less for large, less in zip(peaks[largest], peaks[middle])],
         "<= 1.1",
     )
 
