@@ -64,6 +64,8 @@ struct slot {
 	size_t filled; /* bytes there */
 	size_t target; /* bytes wanted, also by those who do not wait */
 	size_t given;  /* bytes handed out */
+	/* Where they began, if none of them were before that; else 0. */
+	size_t came_in;
 	struct slot *hash_next;
 	bool hashed;
 	bool queued;
@@ -206,7 +208,7 @@ static void assign_locked(struct pool *p, struct slot *s, const struct key *k,
 	*bucket = s;
 	v->state = POOL_SLOT_FILLING;
 	v->ahead = ahead;
-	v->spent = false;
+	v->spent = v->passed = false;
 	v->last_use = ++p->clock;
 	v->born = ++p->assigned;
 }
@@ -217,7 +219,7 @@ static void empty_locked(struct pool *p, struct slot *s)
 
 	unhash_locked(p, s);
 	v->state = POOL_SLOT_EMPTY;
-	v->ahead = v->spent = false;
+	v->ahead = v->spent = v->passed = false;
 	s->detached = false;
 	s->emptied_ms = now_ms();
 	if (!p->give_back_ms) {
@@ -706,14 +708,15 @@ void pool_free(struct pool *p)
 	free(p);
 }
 
-static void pin_locked(struct pool *p, struct slot *s, struct pool_span *out)
+static void pin_locked(struct pool *p, struct slot *s, uint64_t off,
+		       struct pool_span *out)
 {
 	struct pool_slot_view *v = view_of(p, s);
 
 	v->refs++;
 	v->last_use = ++p->clock;
 	if (v->spent) { /* the kernel has lost it */
-		v->spent = false;
+		v->spent = v->passed = false;
 		s->given = 0;
 	}
 	p->hits++;
@@ -721,6 +724,7 @@ static void pin_locked(struct pool *p, struct slot *s, struct pool_span *out)
 	out->start = s->key.start;
 	out->len = s->key.len;
 	out->there = s->filled;
+	out->at = (size_t)(off - s->key.start);
 	out->slot = s;
 }
 
@@ -769,13 +773,13 @@ static struct slot *slot_to_fill_locked(struct pool *p, const struct key *k,
 	return s;
 }
 
-static int get_locked(struct pool *p, const struct key *k, size_t need,
-		      struct pool_span *out, struct pool_waiter *w)
+static int get_locked(struct pool *p, const struct key *k, uint64_t off,
+		      size_t need, struct pool_span *out, struct pool_waiter *w)
 {
 	struct slot *s = find_locked(p, k);
 
 	if (s && s->filled >= need) {
-		pin_locked(p, s, out);
+		pin_locked(p, s, off, out);
 		return 1;
 	}
 	s = slot_to_fill_locked(p, k, s);
@@ -823,7 +827,7 @@ int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
 	if (w)
 		w->priv.list = NULL;
 	pthread_mutex_lock(&p->lock);
-	ret = get_locked(p, &k, need, out, w);
+	ret = get_locked(p, &k, off, need, out, w);
 	pthread_mutex_unlock(&p->lock);
 	return ret;
 }
@@ -841,11 +845,26 @@ int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
 	pthread_mutex_lock(&p->lock);
 	slot = find_locked(p, &k);
 	if (slot && slot->filled >= need)
-		pin_locked(p, slot, out);
+		pin_locked(p, slot, off, out);
 	else
 		ret = -EAGAIN;
 	pthread_mutex_unlock(&p->lock);
 	return ret ? ret : 1;
+}
+
+/* The next @n bytes from @at were handed to a reader. */
+static void give_locked(struct pool *p, struct slot *s, size_t at, size_t n)
+{
+	struct pool_slot_view *v = view_of(p, s);
+
+	if (!s->given)
+		s->came_in = at;
+	else if (at < s->came_in) /* there is one who goes another way */
+		s->came_in = 0;
+	s->given += n;
+	v->spent = s->given >= s->key.len;
+	v->passed = s->given >= s->key.len - s->came_in;
+	asked_for_locked(p, s);
 }
 
 void pool_put(struct pool *p, struct pool_span *span, size_t given)
@@ -853,11 +872,8 @@ void pool_put(struct pool *p, struct pool_span *span, size_t given)
 	struct slot *s = span->slot;
 
 	pthread_mutex_lock(&p->lock);
-	s->given += given;
 	if (given)
-		asked_for_locked(p, s);
-	if (s->given >= s->key.len)
-		view_of(p, s)->spent = true;
+		give_locked(p, s, span->at, given);
 	unref_locked(p, s);
 	pthread_mutex_unlock(&p->lock);
 	span->slot = NULL;

@@ -4,7 +4,8 @@
  *
  * The pool is one arena of slots of CHECKPOINTS_SPAN bytes. A slot is empty,
  * being filled, ready, or failed; a slot with references is never dropped.
- * Whose bytes were all given out goes first, then who was not used longest.
+ * Whose bytes were all given out goes first; then one into which a reader came
+ * and which it has left behind; then who was not used longest.
  * When every slot is referenced or being filled, asking waits its turn (first
  * come, first served): memory never grows.
  *
@@ -40,6 +41,7 @@ struct pool_span {
 	uint64_t start; /* offset of data[0] in the stream */
 	size_t len;	/* of the whole span */
 	size_t there;	/* bytes of it that are decoded */
+	size_t at;	/* what was asked for begins at data[at] */
 	void *slot;	/* the pool's own */
 };
 
@@ -90,8 +92,10 @@ int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
  * -EAGAIN, and nothing is begun. */
 int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
 	      uint64_t off, size_t want, struct pool_span *out);
-/* @given: bytes of it that were handed to a reader. Once they come to all of
- * the span, its slot is the first to be used for another. */
+/* @given: bytes of it that were handed to a reader, from what was asked for on.
+ * Once they come to all of the span, its slot is the first to be used for
+ * another; one of which they are all from where the first of them were to its
+ * end is used before what readers are in the middle of. */
 void pool_put(struct pool *p, struct pool_span *span, size_t given);
 
 /* True: @w will not be called any more, and what nobody else waits for is given

@@ -12,7 +12,7 @@ static bool idle(const struct pool_slot_view *v)
 }
 
 /* The order in which slots are taken, the smaller first. */
-enum rank { SPENT, EMPTY, FORGOTTEN, IN_USE };
+enum rank { SPENT, EMPTY, PASSED, FORGOTTEN, IN_USE };
 
 static enum rank rank(const struct pool_slot_view *v, size_t n, uint64_t clock)
 {
@@ -20,6 +20,8 @@ static enum rank rank(const struct pool_slot_view *v, size_t n, uint64_t clock)
 		return EMPTY;
 	if (v->spent)
 		return SPENT;
+	if (v->passed)
+		return PASSED;
 	return clock - v->last_use > 4 * n ? FORGOTTEN : IN_USE;
 }
 

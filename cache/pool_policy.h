@@ -23,14 +23,15 @@ struct pool_slot_view {
 	unsigned int refs;
 	bool ahead;	   /* assigned by read-ahead, and not asked for yet */
 	bool spent;	   /* all of it was given out: the kernel has it */
+	bool passed;	   /* all from where a reader came in up to its end */
 	uint64_t last_use; /* by a clock that counts assignments and uses */
 	uint64_t born;	   /* by one that counts assignments alone */
 };
 
 /*
  * pool_policy_demand() - the slot for a span that somebody waits for: a spent
- * one, which is likely still in the processor's cache, an empty one, or else
- * the least recently used idle one. -1 if there is none.
+ * one, which is likely still in the processor's cache, an empty one, one that
+ * was passed, or else the least recently used idle one. -1 if there is none.
  * @clock: of uses
  */
 ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,
@@ -38,11 +39,11 @@ ptrdiff_t pool_policy_demand(const struct pool_slot_view *v, size_t n,
 
 /*
  * pool_policy_ahead() - the slot for a span that a reader may want: a spent,
- * empty or long unused one, but never one that was decoded ahead and may still
- * be wanted. Such spans may hold half of the slots, less one for each further
- * reader, who is in the middle of a span: so many readers, with few slots, do
- * not push out each other's by guesses. What was not asked for while 4 * @n
- * spans were assigned after it is not wanted any more.
+ * empty, passed or long unused one, but never one that was decoded ahead and
+ * may still be wanted. Such spans may hold half of the slots, less one for each
+ * further reader, who is in the middle of a span: so many readers, with few
+ * slots, do not push out each other's by guesses. What was not asked for while
+ * 4 * @n spans were assigned after it is not wanted any more.
  * @readers: of whom pool_readahead_readers() knows
  * @clock: of uses; @now: of the clock of assignments
  */

@@ -1090,6 +1090,48 @@ static void test_pool__what_was_given_out_whole_goes_first(void **state)
 	end(&f);
 }
 
+/* Many readers of parts of a file come into the middle of a span each, whose
+ * beginning nobody reads any more. */
+static void test_pool__what_a_reader_came_into_and_passed_goes(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	for (unsigned int i = 1; i < 4; i++)
+		read_part(&f, i * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 2, WHOLE / 4);
+	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE - WHOLE / 2 - WHOLE / 4);
+	/* In the place of span 0, which was used last. */
+	read_part(&f, 4 * WHOLE, WHOLE / 2);
+	for (unsigned int i = 1; i < 4; i++)
+		read_part(&f, i * WHOLE + WHOLE / 2, 1);
+	assert_int_equal(index_total(&f.index), 5);
+	read_part(&f, 0, 1);
+	assert_int_equal(f.index.count[0], 2);
+	end(&f);
+}
+
+static void test_pool__one_who_reads_backward_has_not_passed(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE - WHOLE / 2 - WHOLE / 4);
+	read_part(&f, WHOLE / 2, WHOLE / 4);
+	read_part(&f, 2 * WHOLE, WHOLE / 2);
+	read_part(&f, 3 * WHOLE, WHOLE / 2);
+	/* In the place of span 1, which was used longest ago. */
+	read_part(&f, 4 * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 4, WHOLE / 4);
+	assert_int_equal(f.index.count[0], 1);
+	read_part(&f, WHOLE, 1);
+	assert_int_equal(f.index.count[1], 2);
+	end(&f);
+}
+
 static void test_pool__a_failure_later_in_a_span_drops_it(void **state)
 {
 	struct pool_span sp, pinned;
@@ -1214,6 +1256,10 @@ int main(void)
 		cmocka_unit_test(test_pool__who_leaves_wants_nothing_more),
 		cmocka_unit_test(
 			test_pool__what_was_given_out_whole_goes_first),
+		cmocka_unit_test(
+			test_pool__what_a_reader_came_into_and_passed_goes),
+		cmocka_unit_test(
+			test_pool__one_who_reads_backward_has_not_passed),
 		cmocka_unit_test(test_pool__a_failure_later_in_a_span_drops_it),
 		cmocka_unit_test(test_pool__many_threads_get_right_bytes),
 	};

@@ -126,6 +126,22 @@ static void test_pool_policy__a_spent_slot_goes_before_all(void **state)
 	assert_int_equal(pool_policy_demand(v, 4, 10), 2);
 }
 
+static void test_pool_policy__one_that_was_passed_goes_next(void **state)
+{
+	struct pool_slot_view v[] = {ready(0, 1), ready(0, 30), ready(0, 39),
+				     ready(0, 38)};
+
+	(void)state;
+	v[2].passed = v[3].passed = true;
+	/* Before the first, though that was used longer ago than 4 times 4. */
+	assert_int_equal(pool_policy_demand(v, 4, 40), 3);
+	assert_int_equal(pool_policy_ahead(v, 4, 1, 40, 9), 3);
+	v[1] = empty;
+	assert_int_equal(pool_policy_demand(v, 4, 40), 1);
+	v[0].spent = true;
+	assert_int_equal(pool_policy_demand(v, 4, 40), 0);
+}
+
 static int a, b;
 
 static const struct access_guess forward = {
@@ -329,6 +345,8 @@ int main(void)
 		cmocka_unit_test(test_pool_policy__what_nobody_came_for_ages),
 		cmocka_unit_test(
 			test_pool_policy__a_spent_slot_goes_before_all),
+		cmocka_unit_test(
+			test_pool_policy__one_that_was_passed_goes_next),
 		cmocka_unit_test(
 			test_readahead__the_newest_wish_of_a_reader_counts),
 		cmocka_unit_test(test_readahead__runs_of_a_handle_are_readers),
