@@ -9,15 +9,15 @@
  *	probe random COUNT SEED FILE...
  *	probe burn FILE
  *	probe opens DIR		names from standard input
- *	probe xattrs DIR NAME	the same
+ *	probe xattrs DIR NAME ROUNDS	the same
  *
  * drop takes the pages of files from the cache and prints how many stayed.
  * burn reads a file again and again, dropping its pages, until it is killed.
  * opens does openat, fstat past the kernel's cache and close of each name,
- * xattrs opens all and then does one fgetxattr of each, so that no other
- * request is in the way; both print nanoseconds, a line a file. The others
- * print "READER OFFSET LENGTH NANOSECONDS" of each read; several files are
- * read by a thread each.
+ * xattrs opens all and then does one fgetxattr of each, ROUNDS times, so that
+ *no other request is in the way; both print nanoseconds, a line a call. The
+ *others print "READER OFFSET LENGTH NANOSECONDS" of each read; several files
+ *are read by a thread each.
  *
  * FILE may be FILE=PLAIN: then what is read is compared with PLAIN.
  */
@@ -399,7 +399,7 @@ static void opens(const char *dir)
 	close(dirfd);
 }
 
-static void xattrs(const char *dir, const char *attribute)
+static void xattrs(const char *dir, const char *attribute, uint64_t rounds)
 {
 	int dirfd = open_folder(dir), fds[FILES_MAX];
 	size_t n = 0;
@@ -413,8 +413,8 @@ static void xattrs(const char *dir, const char *attribute)
 			die("%s: %s", name, strerror(errno));
 		free(name);
 	}
-	for (size_t i = 0; i < n; i++)
-		printf("%" PRIu64 "\n", time_xattr(fds[i], attribute));
+	for (uint64_t i = 0; i < rounds * n; i++)
+		printf("%" PRIu64 "\n", time_xattr(fds[i % n], attribute));
 	for (size_t i = 0; i < n; i++)
 		close(fds[i]);
 	close(dirfd);
@@ -446,8 +446,8 @@ int main(int argc, char **argv)
 		burn(argv[2]);
 	else if (is(argv, argc, "opens", 1))
 		opens(argv[2]);
-	else if (is(argv, argc, "xattrs", 2))
-		xattrs(argv[2], argv[3]);
+	else if (is(argv, argc, "xattrs", 3))
+		xattrs(argv[2], argv[3], number(argv[4]));
 	else
 		die("see the comment at the top of tests/bench/probe.c");
 	return fflush(stdout) ? 1 : 0;
