@@ -41,6 +41,8 @@ enum {
 	LOG_RING_BYTES = 1 << 20,
 	PARKED_THREADS = 4,
 	QUICK_THREADS = 4,
+	LOOP_THREADS_MIN = 4,
+	LOOP_THREADS_MAX = 10, /* as libfuse has it */
 	/* Of the memory limit: the rest is for tables, parked requests and
 	 * what the libraries take. */
 	POOL_PERCENT = 70,
@@ -617,6 +619,22 @@ static void stop_upkeep(struct mount *m)
 	pthread_mutex_destroy(&m->lock);
 }
 
+/*
+ * No request waits for the network, a decode or a sync on a thread of the loop,
+ * so there are as many as keep the processors busy and two for those that look
+ * something up on a disk. The kernel wakes the one that has slept longest: with
+ * more of them, a small request beside large ones comes to a thread that was
+ * last on another processor, and takes twice as long.
+ */
+static unsigned int loop_threads(void)
+{
+	unsigned int n = cores() + 2;
+
+	if (n < LOOP_THREADS_MIN)
+		return LOOP_THREADS_MIN;
+	return n < LOOP_THREADS_MAX ? n : LOOP_THREADS_MAX;
+}
+
 static int serve(struct mount *m)
 {
 	struct fuse_loop_config *loop = fuse_loop_cfg_create();
@@ -624,6 +642,7 @@ static int serve(struct mount *m)
 
 	if (!loop)
 		return -ENOMEM;
+	fuse_loop_cfg_set_max_threads(loop, loop_threads());
 	err = fuse_session_loop_mt(m->session, loop);
 	fuse_loop_cfg_destroy(loop);
 	/* A positive value is the signal that ended it: that is no error. */
