@@ -148,8 +148,9 @@ struct catalog_cached {
 	enum catalog_state state;
 	int64_t verified_at; /* when the bytes were judged */
 	int64_t checked_at;  /* when the origin last confirmed this version */
-	/* Told by catalog_cached_lru() and _last_use() alone; the _get()s leave
-	 * it 0: every open is a use, and would cost what is kept in memory. */
+	/* Told by those that list rows and by catalog_last_use(); the _get()s
+	 * leave it 0: every open is a use, and would cost what is kept in
+	 * memory. */
 	int64_t last_use;
 	bool pinned; /* by the user: never evicted */
 	/* Base URL of the archive the bytes were had from; "" if not known:

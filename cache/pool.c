@@ -715,16 +715,16 @@ static void pin_locked(struct pool *p, struct slot *s, uint64_t off,
 
 	v->refs++;
 	v->last_use = ++p->clock;
-	if (v->spent) { /* the kernel has lost it */
-		v->spent = v->passed = false;
+	out->at = (size_t)(off - s->key.start);
+	/* Has the kernel lost what was given, or does one come from before? */
+	if (v->spent || (v->passed && out->at >= s->came_in))
 		s->given = 0;
-	}
+	v->spent = v->passed = false;
 	p->hits++;
 	out->data = s->data;
 	out->start = s->key.start;
 	out->len = s->key.len;
 	out->there = s->filled;
-	out->at = (size_t)(off - s->key.start);
 	out->slot = s;
 }
 
@@ -852,18 +852,37 @@ int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
 	return ret ? ret : 1;
 }
 
+/* Somebody reads on in @s. Was all of the span before it given, from where a
+ * reader came in? */
+static void pass_locked(struct pool *p, const struct slot *s)
+{
+	struct key k = {
+		.source = s->key.source,
+		.stream = s->key.stream,
+		.span = s->key.span - 1,
+	};
+	struct slot *before = s->key.span ? find_locked(p, &k) : NULL;
+
+	if (before && before->given &&
+	    before->given >= before->key.len - before->came_in)
+		view_of(p, before)->passed = true;
+}
+
 /* The next @n bytes from @at were handed to a reader. */
 static void give_locked(struct pool *p, struct slot *s, size_t at, size_t n)
 {
-	struct pool_slot_view *v = view_of(p, s);
+	const size_t given = s->given;
 
-	if (!s->given)
+	if (!given)
 		s->came_in = at;
 	else if (at < s->came_in) /* there is one who goes another way */
 		s->came_in = 0;
 	s->given += n;
-	v->spent = s->given >= s->key.len;
-	v->passed = s->given >= s->key.len - s->came_in;
+	if (s->given >= s->key.len)
+		view_of(p, s)->spent = true;
+	/* In order from its beginning, and that not by chance. */
+	if (at == given && (given || n == s->key.len))
+		pass_locked(p, s);
 	asked_for_locked(p, s);
 }
 

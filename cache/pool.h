@@ -94,8 +94,9 @@ int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
 	      uint64_t off, size_t want, struct pool_span *out);
 /* @given: bytes of it that were handed to a reader, from what was asked for on.
  * Once they come to all of the span, its slot is the first to be used for
- * another; one of which they are all from where the first of them were to its
- * end is used before what readers are in the middle of. */
+ * another. Where they are all from where the first of them were to its end, and
+ * somebody reads on in the span after it, it is used before what readers are in
+ * the middle of. */
 void pool_put(struct pool *p, struct pool_span *span, size_t given);
 
 /* True: @w will not be called any more, and what nobody else waits for is given

@@ -21,9 +21,10 @@ enum pool_slot_state {
 struct pool_slot_view {
 	enum pool_slot_state state;
 	unsigned int refs;
-	bool ahead;	   /* assigned by read-ahead, and not asked for yet */
-	bool spent;	   /* all of it was given out: the kernel has it */
-	bool passed;	   /* all from where a reader came in up to its end */
+	bool ahead; /* assigned by read-ahead, and not asked for yet */
+	bool spent; /* all of it was given out: the kernel has it */
+	/* All from where a reader came in, and that reads on behind it. */
+	bool passed;
 	uint64_t last_use; /* by a clock that counts assignments and uses */
 	uint64_t born;	   /* by one that counts assignments alone */
 };

@@ -1098,11 +1098,13 @@ static void test_pool__what_a_reader_came_into_and_passed_goes(void **state)
 
 	(void)state;
 	begin_whole(&f, 4, 1);
-	for (unsigned int i = 1; i < 4; i++)
-		read_part(&f, i * WHOLE, WHOLE / 2);
+	read_part(&f, 2 * WHOLE, WHOLE / 2);
+	read_part(&f, 3 * WHOLE, WHOLE / 2);
 	read_part(&f, WHOLE / 2, WHOLE / 4);
-	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE - WHOLE / 2 - WHOLE / 4);
-	/* In the place of span 0, which was used last. */
+	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE / 4);
+	read_part(&f, WHOLE, WHOLE / 4);
+	read_part(&f, WHOLE + WHOLE / 4, WHOLE / 4);
+	/* In the place of span 0, though others were used longer ago. */
 	read_part(&f, 4 * WHOLE, WHOLE / 2);
 	for (unsigned int i = 1; i < 4; i++)
 		read_part(&f, i * WHOLE + WHOLE / 2, 1);
@@ -1112,23 +1114,70 @@ static void test_pool__what_a_reader_came_into_and_passed_goes(void **state)
 	end(&f);
 }
 
-static void test_pool__one_who_reads_backward_has_not_passed(void **state)
+/* The kernel has lost what the first had of it. */
+static void test_pool__a_second_reader_after_one_who_passed(void **state)
 {
 	struct fixture f;
 
 	(void)state;
 	begin_whole(&f, 4, 1);
-	read_part(&f, WHOLE, WHOLE / 2);
-	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE - WHOLE / 2 - WHOLE / 4);
-	read_part(&f, WHOLE / 2, WHOLE / 4);
+	read_part(&f, WHOLE / 2, WHOLE / 2);
+	read_part(&f, WHOLE, WHOLE / 4);
+	read_part(&f, WHOLE + WHOLE / 4, WHOLE / 4);
 	read_part(&f, 2 * WHOLE, WHOLE / 2);
 	read_part(&f, 3 * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 2, WHOLE / 4);
 	/* In the place of span 1, which was used longest ago. */
 	read_part(&f, 4 * WHOLE, WHOLE / 2);
-	read_part(&f, WHOLE / 4, WHOLE / 4);
-	assert_int_equal(f.index.count[0], 1);
+	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE / 4);
+	assert_int_equal(index_total(&f.index), 5);
+	end(&f);
+}
+
+static void test_pool__one_read_across_a_border_has_not_passed(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, 2 * WHOLE, WHOLE / 2);
+	read_part(&f, 3 * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE - WHOLE / 4, WHOLE / 4);
+	read_part(&f, WHOLE, WHOLE / 4);
+	/* In the place of span 2, which was used longest ago. */
+	read_part(&f, 4 * WHOLE, WHOLE / 2);
+	read_part(&f, 0, 1);
 	read_part(&f, WHOLE, 1);
-	assert_int_equal(f.index.count[1], 2);
+	read_part(&f, 3 * WHOLE, 1);
+	assert_int_equal(index_total(&f.index), 5);
+	end(&f);
+}
+
+/* Each of @n readers reads quarter @quarter of a span: of @first, @first + 10,
+ * and so on. */
+static void read_quarters(struct fixture *f, unsigned int first, unsigned int n,
+			  uint64_t quarter)
+{
+	for (uint64_t i = 0; i < n; i++)
+		read_part(f, (first + 10 * i) * WHOLE + quarter * (WHOLE / 4),
+			  WHOLE / 4);
+}
+
+/* All of a span from where a reader came in up to its end: that is the first
+ * thing that a backward reader wants of it. */
+static void test_pool__who_reads_backward_has_not_passed(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 16, 1);
+	/* No slot is empty, and none is spent. */
+	for (unsigned int i = 0; i < 16; i++)
+		read_part(&f, (400 + i) * WHOLE, WHOLE / 2);
+	for (unsigned int span = 5; span-- > 0;)
+		for (unsigned int quarter = 4; quarter-- > 0;)
+			read_quarters(&f, span, 8, quarter);
+	assert_int_equal(index_total(&f.index), 16 + 8 * 5);
 	end(&f);
 }
 
@@ -1259,7 +1308,10 @@ int main(void)
 		cmocka_unit_test(
 			test_pool__what_a_reader_came_into_and_passed_goes),
 		cmocka_unit_test(
-			test_pool__one_who_reads_backward_has_not_passed),
+			test_pool__a_second_reader_after_one_who_passed),
+		cmocka_unit_test(
+			test_pool__one_read_across_a_border_has_not_passed),
+		cmocka_unit_test(test_pool__who_reads_backward_has_not_passed),
 		cmocka_unit_test(test_pool__a_failure_later_in_a_span_drops_it),
 		cmocka_unit_test(test_pool__many_threads_get_right_bytes),
 	};

@@ -15,9 +15,9 @@
  * burn reads a file again and again, dropping its pages, until it is killed.
  * opens does openat, fstat past the kernel's cache and close of each name,
  * xattrs opens all and then does one fgetxattr of each, ROUNDS times, so that
- *no other request is in the way; both print nanoseconds, a line a call. The
- *others print "READER OFFSET LENGTH NANOSECONDS" of each read; several files
- *are read by a thread each.
+ * no other request is in the way; both print nanoseconds, a line a call. The
+ * others print "READER OFFSET LENGTH NANOSECONDS" of each read; several files
+ * are read by a thread each.
  *
  * FILE may be FILE=PLAIN: then what is read is compared with PLAIN.
  */

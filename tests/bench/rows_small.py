@@ -21,7 +21,8 @@ LOAD_KEYS = [
 # as much of a difference as what is compared.
 RUNS_FACTOR = 3
 # How often each file is asked: a round takes 30 ms, in which a load that goes up
-# and down within a second is either there or not.
+# and down within a second is either there or not. What the first question about
+# a file costs is seen without one.
 ROUNDS = {"idle": 1, "busy": 20}
 # Of each of the ranges in which a large archive comes at once, four of them.
 LOAD_BYTES_PER_SECOND = 5_000_000
