@@ -716,7 +716,8 @@ static void pin_locked(struct pool *p, struct slot *s, uint64_t off,
 	v->refs++;
 	v->last_use = ++p->clock;
 	out->at = (size_t)(off - s->key.start);
-	/* Has the kernel lost what was given, or does one come from before? */
+	/* The kernel has lost what was given to it; but it never had what lies
+	 * before where the reader came in. */
 	if (v->spent || (v->passed && out->at >= s->came_in))
 		s->given = 0;
 	v->spent = v->passed = false;
@@ -852,8 +853,8 @@ int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
 	return ret ? ret : 1;
 }
 
-/* Somebody reads on in @s. Was all of the span before it given, from where a
- * reader came in? */
+/* One who goes forward has come to @s. Was all of the span before it given,
+ * from where a reader came in, and is nobody else at it? */
 static void pass_locked(struct pool *p, const struct slot *s)
 {
 	struct key k = {
@@ -863,13 +864,16 @@ static void pass_locked(struct pool *p, const struct slot *s)
 	};
 	struct slot *before = s->key.span ? find_locked(p, &k) : NULL;
 
-	if (before && before->given &&
-	    before->given >= before->key.len - before->came_in)
-		view_of(p, before)->passed = true;
+	if (!before || view_of(p, before)->refs || !before->given ||
+	    before->given < before->key.len - before->came_in)
+		return;
+	view_of(p, before)->passed = true;
+	slot_freed_locked(p);
 }
 
 /* The next @n bytes from @at were handed to a reader. */
-static void give_locked(struct pool *p, struct slot *s, size_t at, size_t n)
+static void give_locked(struct pool *p, struct slot *s, size_t at, size_t n,
+			enum access_kind kind)
 {
 	const size_t given = s->given;
 
@@ -880,23 +884,36 @@ static void give_locked(struct pool *p, struct slot *s, size_t at, size_t n)
 	s->given += n;
 	if (s->given >= s->key.len)
 		view_of(p, s)->spent = true;
-	/* In order from its beginning, and that not by chance. */
-	if (at == given && (given || n == s->key.len))
+	/* In order from its beginning: one read may be there by chance, and one
+	 * that goes backward has the end of it in hand, and then what is before
+	 * it. */
+	if (at == given && (given || kind == ACCESS_FORWARD))
 		pass_locked(p, s);
 	asked_for_locked(p, s);
 }
 
-void pool_put(struct pool *p, struct pool_span *span, size_t given)
+static void put_locked(struct pool *p, struct pool_span *span)
 {
-	struct slot *s = span->slot;
-
-	pthread_mutex_lock(&p->lock);
-	if (given)
-		give_locked(p, s, span->at, given);
-	unref_locked(p, s);
-	pthread_mutex_unlock(&p->lock);
+	unref_locked(p, span->slot);
 	span->slot = NULL;
 	span->data = NULL;
+}
+
+void pool_put(struct pool *p, struct pool_span *span)
+{
+	pthread_mutex_lock(&p->lock);
+	put_locked(p, span);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void pool_give(struct pool *p, struct pool_span *span, size_t n,
+	       enum access_kind kind)
+{
+	pthread_mutex_lock(&p->lock);
+	if (n)
+		give_locked(p, span->slot, span->at, n, kind);
+	put_locked(p, span);
+	pthread_mutex_unlock(&p->lock);
 }
 
 /* The slot whose waiters @l are, or NULL if they are the starved. */

@@ -79,11 +79,11 @@ void pool_free(struct pool *p);
  * pool_get() - the span of @stream that holds @off, decoded up to @off + @want
  * or to its end.
  * @want: at least 1
- * Returns 1 with *out pinned (pool_put() it), 0 if @w will be called, or a
- * negative errno: -ENOENT and -EOPNOTSUPP as checkpoints_stream_size(), -EINVAL
- * where @off is not below the stream's size. With @w NULL never waits: -EAGAIN
- * instead of 0, and the span is being decoded if there was a slot for it.
- * Never blocks on decode or disk.
+ * Returns 1 with *out pinned (pool_put() or _give() it), 0 if @w will be
+ * called, or a negative errno: -ENOENT and -EOPNOTSUPP as
+ * checkpoints_stream_size(), -EINVAL where @off is not below the stream's size.
+ * With @w NULL never waits: -EAGAIN instead of 0, and the span is being decoded
+ * if there was a slot for it. Never blocks on decode or disk.
  */
 int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
 	     uint64_t off, size_t want, struct pool_span *out,
@@ -92,12 +92,16 @@ int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
  * -EAGAIN, and nothing is begun. */
 int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
 	      uint64_t off, size_t want, struct pool_span *out);
-/* @given: bytes of it that were handed to a reader, from what was asked for on.
- * Once they come to all of the span, its slot is the first to be used for
- * another. Where they are all from where the first of them were to its end, and
- * somebody reads on in the span after it, it is used before what readers are in
- * the middle of. */
-void pool_put(struct pool *p, struct pool_span *span, size_t given);
+void pool_put(struct pool *p, struct pool_span *span);
+/*
+ * The same after @n bytes of it, from what was asked for on, were handed to a
+ * reader, of whom access_note() says @kind. Once they come to all of the span,
+ * its slot is the first to be used for another. Where they are all from where
+ * the first of them were to its end, and one who goes forward is in the span
+ * after it, it is used before what readers are in the middle of.
+ */
+void pool_give(struct pool *p, struct pool_span *span, size_t n,
+	       enum access_kind kind);
 
 /* True: @w will not be called any more, and what nobody else waits for is given
  * up if it has not begun. False: it was or is being called. */

@@ -23,7 +23,7 @@ struct pool_slot_view {
 	unsigned int refs;
 	bool ahead; /* assigned by read-ahead, and not asked for yet */
 	bool spent; /* all of it was given out: the kernel has it */
-	/* All from where a reader came in, and that reads on behind it. */
+	/* All from where a reader came in, and one is in the span after it. */
 	bool passed;
 	uint64_t last_use; /* by a clock that counts assignments and uses */
 	uint64_t born;	   /* by one that counts assignments alone */

@@ -343,19 +343,21 @@ int file_replace(struct file *f, struct store_object *o)
 /* ---- reading ---- */
 
 /* Has what this reader will likely want next decoded ahead. */
-static void look_ahead(struct file *f, struct source *s, size_t len,
-		       uint64_t off)
+/* How its reader goes. */
+static enum access_kind look_ahead(struct file *f, struct source *s, size_t len,
+				   uint64_t off)
 {
 	struct access_guess guess;
 
 	if (!f->access)
-		return;
+		return ACCESS_RANDOM;
 	pthread_mutex_lock(&f->access_lock);
 	guess = access_note(f->access, off, len);
 	pthread_mutex_unlock(&f->access_lock);
 	if (guess.kind != ACCESS_RANDOM)
 		pool_ahead(f->fs->pool, &s->pool, f->stream, f, &guess,
 			   f->fs->ahead);
+	return guess.kind;
 }
 
 /* Pinned: the span that holds b->next. */
@@ -410,8 +412,8 @@ static int pin_all(struct file_bytes *b, enum effort effort,
 static void unpin_all(struct file_bytes *b, bool given)
 {
 	for (unsigned int i = 0; i < b->spans; i++)
-		pool_put(b->files->pool, &b->span[i],
-			 given ? b->part[i].len : 0);
+		pool_give(b->files->pool, &b->span[i],
+			  given ? b->part[i].len : 0, b->kind);
 	b->spans = b->n = 0;
 	b->next = b->off;
 }
@@ -493,7 +495,7 @@ static void begin_read(struct file *f, size_t len, uint64_t off,
 	b->stream = f->stream;
 	b->off = b->next = off;
 	b->len = len;
-	look_ahead(f, s, len, off);
+	b->kind = look_ahead(f, s, len, off);
 }
 
 static int read_text(struct file_bytes *b, const char *text)

@@ -59,6 +59,7 @@ struct file_bytes {
 	size_t len;
 	struct pool_span span[FILE_PARTS];
 	unsigned int spans;
+	enum access_kind kind;
 	bool turn;
 };
 

@@ -255,7 +255,7 @@ static void fetch(struct pool *p, struct pool_source *s, unsigned int stream,
 
 	assert_int_equal(get(p, s, stream, off, &sp), 1);
 	check_span(&sp, stream, off);
-	pool_put(p, &sp, 0);
+	pool_put(p, &sp);
 }
 
 /* The @spans spans after the one that holds @off. */
@@ -413,7 +413,7 @@ static void test_pool__memory_goes_back_after_a_while(void **state)
 		if (i)
 			assert_ptr_equal(sp.data, data);
 		data = sp.data;
-		pool_put(f.pool, &sp, 0);
+		pool_put(f.pool, &sp);
 		pool_source_close(f.pool, &f.source);
 		/* Or the worker that told of it has it still. */
 		do
@@ -445,7 +445,7 @@ static void test_pool__looking_begins_nothing(void **state)
 	fetch(f.pool, &f.source, 1, 0);
 	assert_int_equal(pool_look(f.pool, &f.source, 1, 5, 1, &sp), 1);
 	assert_int_equal(sp.start, 0);
-	pool_put(f.pool, &sp, 0);
+	pool_put(f.pool, &sp);
 	assert_int_equal(pool_look(f.pool, &f.source, 1, SPAN, 1, &sp),
 			 -EAGAIN);
 	assert_int_equal(index_total(&f.index), 1);
@@ -470,7 +470,7 @@ static void test_pool__without_a_waiter_it_never_waits(void **state)
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&r), 0);
 	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, NULL), 1);
-	pool_put(f.pool, &sp, 0);
+	pool_put(f.pool, &sp);
 	assert_int_equal(index_total(&f.index), 1);
 	end(&f);
 }
@@ -502,7 +502,7 @@ test_pool__when_all_is_pinned_the_first_to_ask_is_first(void **state)
 	assert_int_equal(pool_get(f.pool, &f.source, 1, 200 * SPAN, 1, &sp,
 				  NULL),
 			 -EAGAIN);
-	pool_put(f.pool, &pinned[2], 0);
+	pool_put(f.pool, &pinned[2]);
 	assert_int_equal(reader_await(&r[0]), 0);
 	assert_int_equal(reader_await(&r[2]), 0);
 	assert_int_equal(f.index.count[100], 1);
@@ -515,7 +515,7 @@ test_pool__when_all_is_pinned_the_first_to_ask_is_first(void **state)
 		if (i == 2)
 			continue;
 		check_span(&pinned[i], 1, i * SPAN);
-		pool_put(f.pool, &pinned[i], 0);
+		pool_put(f.pool, &pinned[i]);
 	}
 	end(&f);
 }
@@ -541,7 +541,7 @@ static void eager_ready(struct pool_waiter *w, int err)
 			      ? 0
 			      : -EIO;
 		if (ret == 1)
-			pool_put(e->f->pool, &sp, 0);
+			pool_put(e->f->pool, &sp);
 	}
 	reader_ready(&e->done.waiter, err);
 }
@@ -571,7 +571,7 @@ static void test_pool__ready_gets_its_span_however_tight_it_is(void **state)
 		assert_int_equal(reader_await(&e[i].done), 0);
 	assert_int_equal(index_total(&f.index), 3 + N);
 	for (unsigned int i = 0; i < 3; i++)
-		pool_put(f.pool, &pinned[i], 0);
+		pool_put(f.pool, &pinned[i]);
 	end(&f);
 }
 
@@ -603,7 +603,7 @@ static void test_pool__a_cancelled_waiter_is_not_called(void **state)
 	assert_int_equal(f.index.count[0], 1);
 	assert_int_equal(f.index.count[1], 0);
 	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, 1, &sp, NULL), 1);
-	pool_put(f.pool, &sp, 0);
+	pool_put(f.pool, &sp);
 	end(&f);
 }
 
@@ -625,11 +625,11 @@ static void test_pool__cancelling_leaves_others_their_place(void **state)
 				 0);
 	}
 	assert_true(pool_cancel(f.pool, &r[0].waiter));
-	pool_put(f.pool, &pinned[0], 0);
+	pool_put(f.pool, &pinned[0]);
 	assert_int_equal(reader_await(&r[1]), 0);
 	assert_int_equal(f.index.count[50], 0);
 	for (unsigned int i = 1; i < 4; i++)
-		pool_put(f.pool, &pinned[i], 0);
+		pool_put(f.pool, &pinned[i]);
 	end(&f);
 }
 
@@ -659,7 +659,7 @@ static void use_up(struct pool *p, struct pool_source *s, uint64_t off)
 
 	assert_int_equal(get(p, s, 1, off, &sp), 1);
 	check_span(&sp, 1, off);
-	pool_put(p, &sp, sp.len);
+	pool_give(p, &sp, sp.len, ACCESS_RANDOM);
 }
 
 static void test_pool__decodes_ahead_but_never_the_whole_pool(void **state)
@@ -862,11 +862,17 @@ static struct pool_span get_part(struct fixture *f, uint64_t off, size_t want)
 	return sp;
 }
 
-static void read_part(struct fixture *f, uint64_t off, size_t want)
+static void read_part_as(struct fixture *f, uint64_t off, size_t want,
+			 enum access_kind kind)
 {
 	struct pool_span sp = get_part(f, off, want);
 
-	pool_put(f->pool, &sp, want);
+	pool_give(f->pool, &sp, want, kind);
+}
+
+static void read_part(struct fixture *f, uint64_t off, size_t want)
+{
+	read_part_as(f, off, want, ACCESS_RANDOM);
 }
 
 static void test_pool__decodes_no_further_than_the_piece_wanted(void **state)
@@ -916,7 +922,7 @@ test_pool__a_pinned_beginning_stays_while_the_rest_comes(void **state)
 	read_part(&f, WHOLE - 1, 1);
 	for (size_t i = 0; i < PIECE; i++)
 		assert_int_equal(sp.data[i], byte_of(1, 0));
-	pool_put(f.pool, &sp, 0);
+	pool_put(f.pool, &sp);
 	end(&f);
 }
 
@@ -949,7 +955,7 @@ static void test_pool__who_wants_less_is_served_first(void **state)
 	/* And what is there can be had while the worker is at the rest. */
 	assert_int_equal(pool_get(f.pool, &f.source, 1, 0, PIECE, &sp, NULL),
 			 1);
-	pool_put(f.pool, &sp, 0);
+	pool_put(f.pool, &sp);
 	index_hold(&f.index, false);
 	assert_int_equal(reader_await(&much), 0);
 	assert_int_equal(index_get(&f.index, &f.index.bytes), WHOLE + PIECE);
@@ -1134,6 +1140,48 @@ static void test_pool__a_second_reader_after_one_who_passed(void **state)
 	end(&f);
 }
 
+/* One who goes forward, by requests larger than a span: the end of one that it
+ * came into, the next, and some of the one after it. */
+static void test_pool__large_requests_pass_where_they_go_forward(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, 3 * WHOLE, WHOLE / 2);
+	read_part_as(&f, WHOLE / 2, WHOLE / 2, ACCESS_FORWARD);
+	read_part_as(&f, WHOLE, WHOLE, ACCESS_FORWARD);
+	read_part_as(&f, 2 * WHOLE, WHOLE / 4, ACCESS_FORWARD);
+	read_part(&f, 4 * WHOLE, WHOLE / 2); /* in the place of 1, spent */
+	read_part(&f, 5 * WHOLE, WHOLE / 2); /* of 0 */
+	read_part(&f, 2 * WHOLE + WHOLE / 4, 1);
+	read_part(&f, 3 * WHOLE + WHOLE / 2, 1);
+	assert_int_equal(index_total(&f.index), 6);
+	end(&f);
+}
+
+/* Where somebody else has the span in hand, too. */
+static void test_pool__no_one_is_passed_who_is_still_there(void **state)
+{
+	struct pool_span at;
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, 2 * WHOLE, WHOLE / 2);
+	read_part(&f, 3 * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 2, WHOLE / 2);
+	at = get_part(&f, 0, WHOLE / 4);
+	read_part(&f, WHOLE, WHOLE / 4);
+	read_part(&f, WHOLE + WHOLE / 4, WHOLE / 4);
+	pool_give(f.pool, &at, WHOLE / 4, ACCESS_RANDOM);
+	/* In the place of span 2, which was used longest ago. */
+	read_part(&f, 4 * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 4, 1);
+	assert_int_equal(index_total(&f.index), 5);
+	end(&f);
+}
+
 static void test_pool__one_read_across_a_border_has_not_passed(void **state)
 {
 	struct fixture f;
@@ -1181,6 +1229,34 @@ static void test_pool__who_reads_backward_has_not_passed(void **state)
 	end(&f);
 }
 
+/* The same in requests larger than a span, of which they never hold the border:
+ * in each the end of one, the next, and some of the one after it. */
+static void test_pool__nor_has_one_with_large_requests(void **state)
+{
+	const uint64_t aside = WHOLE / 8;
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 16, 1);
+	for (unsigned int i = 0; i < 16; i++)
+		read_part(&f, (400 + i) * WHOLE, WHOLE / 2);
+	for (uint64_t span = 8; span > 0; span -= 2) {
+		for (uint64_t i = 0; i < 4; i++) {
+			const uint64_t first = 40 * i + span - 2;
+
+			read_part_as(&f, first * WHOLE + WHOLE - aside, aside,
+				     ACCESS_BACKWARD);
+			read_part_as(&f, (first + 1) * WHOLE, WHOLE,
+				     ACCESS_BACKWARD);
+			read_part_as(&f, (first + 2) * WHOLE, WHOLE - aside,
+				     ACCESS_BACKWARD);
+		}
+	}
+	/* 0 to 8 of each. */
+	assert_int_equal(index_total(&f.index), 16 + 4 * 9);
+	end(&f);
+}
+
 static void test_pool__a_failure_later_in_a_span_drops_it(void **state)
 {
 	struct pool_span sp, pinned;
@@ -1196,7 +1272,7 @@ static void test_pool__a_failure_later_in_a_span_drops_it(void **state)
 		pool_get(f.pool, &f.source, 1, PIECE, 1, &sp, &r.waiter), 0);
 	assert_int_equal(reader_await(&r), -EBADMSG);
 	assert_int_equal(pinned.data[0], byte_of(1, 0));
-	pool_put(f.pool, &pinned, 0);
+	pool_put(f.pool, &pinned);
 	pthread_mutex_lock(&f.index.lock);
 	f.index.err = 0;
 	pthread_mutex_unlock(&f.index.lock);
@@ -1232,7 +1308,7 @@ static void *run_load(void *arg)
 			ret = pool_get(l->f->pool, &l->f->source, 1, off, 1,
 				       &sp, &w.waiter);
 			if (ret == 1)
-				pool_put(l->f->pool, &sp, 0);
+				pool_put(l->f->pool, &sp);
 			else if (!pool_cancel(l->f->pool, &w.waiter))
 				reader_await(&w);
 			continue;
@@ -1312,6 +1388,11 @@ int main(void)
 		cmocka_unit_test(
 			test_pool__one_read_across_a_border_has_not_passed),
 		cmocka_unit_test(test_pool__who_reads_backward_has_not_passed),
+		cmocka_unit_test(test_pool__nor_has_one_with_large_requests),
+		cmocka_unit_test(
+			test_pool__large_requests_pass_where_they_go_forward),
+		cmocka_unit_test(
+			test_pool__no_one_is_passed_who_is_still_there),
 		cmocka_unit_test(test_pool__a_failure_later_in_a_span_drops_it),
 		cmocka_unit_test(test_pool__many_threads_get_right_bytes),
 	};
