@@ -1127,15 +1127,16 @@ static void test_pool__a_second_reader_after_one_who_passed(void **state)
 
 	(void)state;
 	begin_whole(&f, 4, 1);
-	read_part(&f, WHOLE / 2, WHOLE / 2);
+	read_part(&f, WHOLE / 4, WHOLE - WHOLE / 4);
 	read_part(&f, WHOLE, WHOLE / 4);
 	read_part(&f, WHOLE + WHOLE / 4, WHOLE / 4);
 	read_part(&f, 2 * WHOLE, WHOLE / 2);
 	read_part(&f, 3 * WHOLE, WHOLE / 2);
-	read_part(&f, WHOLE / 2, WHOLE / 4);
+	/* With what the first was given, that would be all of it. */
+	read_part(&f, WHOLE / 4, WHOLE / 4);
 	/* In the place of span 1, which was used longest ago. */
 	read_part(&f, 4 * WHOLE, WHOLE / 2);
-	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE / 4);
+	read_part(&f, WHOLE / 2, WHOLE / 4);
 	assert_int_equal(index_total(&f.index), 5);
 	end(&f);
 }
@@ -1182,6 +1183,26 @@ static void test_pool__no_one_is_passed_who_is_still_there(void **state)
 	end(&f);
 }
 
+static void test_pool__one_behind_who_passes_keeps_the_span(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin_whole(&f, 4, 1);
+	read_part(&f, 2 * WHOLE, WHOLE / 2);
+	read_part(&f, 3 * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 2, WHOLE / 4);
+	read_part(&f, 0, WHOLE / 4); /* the one behind */
+	read_part(&f, WHOLE / 2 + WHOLE / 4, WHOLE / 4);
+	read_part(&f, WHOLE, WHOLE / 4);
+	read_part(&f, WHOLE + WHOLE / 4, WHOLE / 4);
+	/* In the place of span 2, which was used longest ago. */
+	read_part(&f, 4 * WHOLE, WHOLE / 2);
+	read_part(&f, WHOLE / 4, WHOLE / 4);
+	assert_int_equal(index_total(&f.index), 5);
+	end(&f);
+}
+
 static void test_pool__one_read_across_a_border_has_not_passed(void **state)
 {
 	struct fixture f;
@@ -1201,6 +1222,15 @@ static void test_pool__one_read_across_a_border_has_not_passed(void **state)
 	end(&f);
 }
 
+/* A pool with no slot that is empty or spent: spans of the far end are in all
+ * of them. */
+static void begin_used(struct fixture *f, unsigned int slots)
+{
+	begin_whole(f, slots, 1);
+	for (unsigned int i = 0; i < slots; i++)
+		read_part(f, (400 + i) * WHOLE, WHOLE / 2);
+}
+
 /* Each of @n readers reads quarter @quarter of a span: of @first, @first + 10,
  * and so on. */
 static void read_quarters(struct fixture *f, unsigned int first, unsigned int n,
@@ -1218,10 +1248,7 @@ static void test_pool__who_reads_backward_has_not_passed(void **state)
 	struct fixture f;
 
 	(void)state;
-	begin_whole(&f, 16, 1);
-	/* No slot is empty, and none is spent. */
-	for (unsigned int i = 0; i < 16; i++)
-		read_part(&f, (400 + i) * WHOLE, WHOLE / 2);
+	begin_used(&f, 16);
 	for (unsigned int span = 5; span-- > 0;)
 		for (unsigned int quarter = 4; quarter-- > 0;)
 			read_quarters(&f, span, 8, quarter);
@@ -1237,9 +1264,7 @@ static void test_pool__nor_has_one_with_large_requests(void **state)
 	struct fixture f;
 
 	(void)state;
-	begin_whole(&f, 16, 1);
-	for (unsigned int i = 0; i < 16; i++)
-		read_part(&f, (400 + i) * WHOLE, WHOLE / 2);
+	begin_used(&f, 16);
 	for (uint64_t span = 8; span > 0; span -= 2) {
 		for (uint64_t i = 0; i < 4; i++) {
 			const uint64_t first = 40 * i + span - 2;
@@ -1385,6 +1410,8 @@ int main(void)
 			test_pool__what_a_reader_came_into_and_passed_goes),
 		cmocka_unit_test(
 			test_pool__a_second_reader_after_one_who_passed),
+		cmocka_unit_test(
+			test_pool__one_behind_who_passes_keeps_the_span),
 		cmocka_unit_test(
 			test_pool__one_read_across_a_border_has_not_passed),
 		cmocka_unit_test(test_pool__who_reads_backward_has_not_passed),
