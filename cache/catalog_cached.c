@@ -411,6 +411,24 @@ int catalog_object_get(struct catalog *c, const char *key,
 	return cached_ask(c, ASKED_OBJECT, read_object, key, out);
 }
 
+static int read_whole(struct catalog_conn *conn, void *arg)
+{
+	struct cached_work *w = arg;
+
+	w->place = CATALOG_OBJECTS;
+	return catalog_row_get(conn, CATALOG_OBJECTS, w->key, &w->row);
+}
+
+int catalog_last_use(struct catalog *c, const char *key, int64_t *at)
+{
+	struct catalog_cached row;
+	int err = cached_read(c, read_whole, key, &row);
+
+	if (!err)
+		*at = row.last_use;
+	return err == -EBADMSG ? -ENOENT : err;
+}
+
 int catalog_quarantined_get(struct catalog *c, const char *key,
 			    struct catalog_cached *out)
 {

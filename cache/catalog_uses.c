@@ -114,34 +114,6 @@ int catalog_flush(struct catalog *c)
 	return err;
 }
 
-struct last_use {
-	const char *key;
-	int64_t at;
-};
-
-static int read_last_use(struct catalog_conn *conn, void *arg)
-{
-	struct last_use *l = arg;
-	struct catalog_cached row;
-	int err = catalog_row_get(conn, CATALOG_OBJECTS, l->key, &row);
-
-	if (!err)
-		l->at = row.last_use;
-	return err;
-}
-
-int catalog_last_use(struct catalog *c, const char *key, int64_t *at)
-{
-	struct last_use l = {.key = key};
-	int err = catalog_db_read(c->db, read_last_use, &l);
-
-	if (err == -EBADMSG)
-		catalog_note_doubt(c, DOUBT_CACHED, CATALOG_OBJECTS, key, NULL);
-	if (!err)
-		*at = l.at;
-	return err == -EBADMSG ? -ENOENT : err;
-}
-
 /* ---- in order of last use ---- */
 
 struct batch {
