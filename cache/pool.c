@@ -910,8 +910,7 @@ void pool_give(struct pool *p, struct pool_span *span, size_t n,
 	       enum access_kind kind)
 {
 	pthread_mutex_lock(&p->lock);
-	if (n)
-		give_locked(p, span->slot, span->at, n, kind);
+	give_locked(p, span->slot, span->at, n, kind);
 	put_locked(p, span);
 	pthread_mutex_unlock(&p->lock);
 }

@@ -92,13 +92,15 @@ int pool_get(struct pool *p, struct pool_source *s, unsigned int stream,
  * -EAGAIN, and nothing is begun. */
 int pool_look(struct pool *p, struct pool_source *s, unsigned int stream,
 	      uint64_t off, size_t want, struct pool_span *out);
+/* Lets go of a pinned span. */
 void pool_put(struct pool *p, struct pool_span *span);
 /*
- * The same after @n bytes of it, from what was asked for on, were handed to a
- * reader, of whom access_note() says @kind. Once they come to all of the span,
- * its slot is the first to be used for another. Where they are all from where
- * the first of them were to its end, and one who goes forward is in the span
- * after it, it is used before what readers are in the middle of.
+ * pool_give() - the same after @n bytes of it, from what was asked for on, were
+ * handed to a reader, of whom access_note() says @kind. Once they come to all
+ * of the span, its slot is the first to be used for another. Where they are all
+ * from where the first of them were to its end, and one who goes forward is in
+ * the span after it, it is used before what readers are in the middle of.
+ * @n: at least 1
  */
 void pool_give(struct pool *p, struct pool_span *span, size_t n,
 	       enum access_kind kind);

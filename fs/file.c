@@ -342,8 +342,8 @@ int file_replace(struct file *f, struct store_object *o)
 
 /* ---- reading ---- */
 
-/* Has what this reader will likely want next decoded ahead. */
-/* How its reader goes. */
+/* Has what this reader will likely want next decoded ahead. Returns how it
+ * goes. */
 static enum access_kind look_ahead(struct file *f, struct source *s, size_t len,
 				   uint64_t off)
 {
@@ -411,9 +411,14 @@ static int pin_all(struct file_bytes *b, enum effort effort,
 /* @given: were their bytes handed to a reader? */
 static void unpin_all(struct file_bytes *b, bool given)
 {
-	for (unsigned int i = 0; i < b->spans; i++)
-		pool_give(b->files->pool, &b->span[i],
-			  given ? b->part[i].len : 0, b->kind);
+	struct pool *p = b->files->pool;
+
+	for (unsigned int i = 0; i < b->spans; i++) {
+		if (given)
+			pool_give(p, &b->span[i], b->part[i].len, b->kind);
+		else
+			pool_put(p, &b->span[i]);
+	}
 	b->spans = b->n = 0;
 	b->next = b->off;
 }

@@ -375,6 +375,17 @@ static void test_store_faults__evicts_when_the_disk_is_full(void **state)
 	end(p);
 }
 
+/* The first call of it, if it makes one. */
+static void sync_ahead_fails(struct store_staging *sg)
+{
+	fault.calls = 0;
+	fault.at = 1;
+	fault.for_good = false;
+	fault.err = EIO;
+	store_staging_sync_ahead(sg);
+	fault.err = 0;
+}
+
 /* The staging of new.zip, all of whose bytes are there and failed to sync
  * ahead: the kernel tells that once, and may say yes the next time. */
 static struct store_staging *failed_to_sync(struct place *p)
@@ -384,12 +395,7 @@ static struct store_staging *failed_to_sync(struct place *p)
 	assert_int_equal(store_stage(p->st, "new.zip", &sg), 0);
 	assert_int_equal(store_staging_begin(sg, "e", LEN, 1, 0), 0);
 	assert_int_equal(store_staging_write(sg, p->a, LEN), 0);
-	fault.calls = 0;
-	fault.at = 1;
-	fault.for_good = false;
-	fault.err = EIO;
-	store_staging_sync_ahead(sg);
-	fault.err = 0;
+	sync_ahead_fails(sg);
 	return sg;
 }
 
@@ -448,12 +454,7 @@ static void test_store_faults__no_sync_ahead_of_a_cached_object(void **state)
 	begin(p);
 	assert_int_equal(admission_admit(p->st, "new.zip", "e", p->a, LEN), 0);
 	assert_int_equal(store_recheck(p->st, "new.zip", &sg), 0);
-	fault.calls = 0;
-	fault.at = 1;
-	fault.for_good = true;
-	fault.err = EIO;
-	store_staging_sync_ahead(sg);
-	fault.err = 0;
+	sync_ahead_fails(sg);
 	assert_int_equal(fault.calls, 0);
 	assert_int_equal(store_staging_put_back(sg), 0);
 	store_staging_close(sg);
